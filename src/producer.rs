@@ -15,7 +15,7 @@ pub const TOKEN_VARIABLE: &str = "OPENFACTORY_STORAGE_PRODUCER_TOKEN";
 const ANSWER_MAX: usize = 4096;
 const QUOTE_MAX: usize = 200;
 /// The longest wait that a Retry-After is followed for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(15 * 60);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(15);
 
 /// Where the producer API is.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use crate::{
 /// The exit code for wrong settings; the one that clap uses.
 const WRONG_SETTINGS: u8 = 2;
 /// Longer than any answer of a watch takes (290 s, kube's default), so that only a dead connection meets it.
-const READ_TIMEOUT: Duration = Duration::from_secs(300);
+const READ_TIMEOUT: Duration = Duration::from_mins(5);
 /// A pod has 30 seconds from SIGTERM to SIGKILL.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(25);
 
@@ -102,9 +102,11 @@ fn print_crd() -> Result<(), Exit> {
 
 async fn controller(args: ControllerArgs) -> Result<(), Exit> {
     start_logging(&args)?;
+    // It fails only where a provider was chosen before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let provider = args.provider().map_err(Exit::wrong_settings)?;
     let producer = args.producer().map_err(Exit::wrong_settings)?;
-    let settings = args.controller().map_err(Exit::wrong_settings)?;
+    let settings = args.controller();
 
     let mut config = Config::infer()
         .await

@@ -181,18 +181,18 @@ impl ControllerArgs {
         .map(Some)
     }
 
-    pub fn controller(&self) -> Result<controller::Settings, String> {
+    pub fn controller(&self) -> controller::Settings {
         let mut watch_namespaces = self.watch_namespaces.clone();
         watch_namespaces.sort();
         watch_namespaces.dedup();
-        Ok(controller::Settings {
+        controller::Settings {
             watch_namespaces,
             strict_app_ids: self.strict_app_ids,
             resync: self.resync,
             stalled_recheck: self.stalled_recheck,
             max_backoff: self.max_backoff,
             concurrency: self.concurrency,
-        })
+        }
     }
 }
 

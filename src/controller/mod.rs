@@ -18,7 +18,7 @@ use kube::{
     Api, Client, Resource,
     core::PartialObjectMeta,
     runtime::{
-        Controller, Predicate, WatchStreamExt,
+        Controller, Predicate, PredicateConfig, WatchStreamExt,
         controller::{Action, Config, Error as ControllerError},
         events::{Event, EventType, Recorder, Reporter},
         predicates,
@@ -125,15 +125,15 @@ pub async fn run(ctx: Context, shutdown: CancellationToken) {
     let ctx = Arc::new(ctx);
     let namespaces = &ctx.settings.watch_namespaces;
     let scopes: Vec<Scope> = if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
-    let (wakers, wakes): (HashMap<_, _>, Vec<_>) = scopes
+    let (wakers, receivers): (HashMap<_, _>, Vec<_>) = scopes
         .into_iter()
         .map(|scope| {
-            let (waker, wake) = mpsc::unbounded();
-            ((scope.clone(), waker), (scope, wake))
+            let (waker, receiver) = mpsc::unbounded();
+            ((scope.clone(), waker), (scope, receiver))
         })
         .unzip();
     let wakers = Arc::new(Wakers(wakers));
-    join_all(wakes.into_iter().map(|(scope, wake)| watch(&ctx, &wakers, scope, wake, shutdown.clone()))).await;
+    join_all(receivers.into_iter().map(|(scope, wake)| watch(&ctx, &wakers, scope, wake, shutdown.clone()))).await;
 }
 
 /// By watch, where to send the objects that are to be looked at because another one changed.
@@ -181,7 +181,7 @@ fn watch(
         // Not the status, which the operator writes itself; the finalizer, because it alone changes with the first write.
         .predicate_filter(
             predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
-            Default::default(),
+            PredicateConfig::default(),
         );
 
     Controller::for_stream(objects, reader)

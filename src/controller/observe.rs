@@ -45,7 +45,7 @@ pub enum SecretState {
     /// It belongs to a deleted `AppBucket` of the same name, and goes soon.
     Leaving,
     /// It belongs to this object.
-    Ours(OurSecret),
+    Ours(Box<OurSecret>),
 }
 
 /// The Secret of this object.
@@ -125,7 +125,7 @@ async fn secret(ctx: &Context, object: &AppBucket) -> Result<SecretState, Error>
         return Ok(SecretState::Foreign);
     }
     let data: BTreeMap<_, _> = secret.data.into_iter().flatten().map(|(key, ByteString(value))| (key, value)).collect();
-    Ok(SecretState::Ours(OurSecret { key: secret_key_in(&data), metadata: secret.metadata, data }))
+    Ok(SecretState::Ours(Box::new(OurSecret { key: secret_key_in(&data), metadata: secret.metadata, data })))
 }
 
 enum Ownership {

@@ -81,7 +81,7 @@ fn plan_provision(object: &AppBucket, seen: &Seen, provider: Kind, credentials: 
     }
     let backend = seen.backend.as_ref().ok_or_else(|| Stop::retry(reason::PROVISIONING, "the backend was not looked at"))?;
     let backend = backend.as_ref().map_err(|error| Stop::from(error.clone()))?;
-    steps.extend(bucket_steps(object, seen, backend)?);
+    steps.extend(bucket_steps(object, seen, *backend)?);
 
     let secret = match &seen.secret {
         SecretState::Ours(secret) => Some(secret),
@@ -100,7 +100,7 @@ fn plan_provision(object: &AppBucket, seen: &Seen, provider: Kind, credentials: 
 }
 
 /// The policy goes first: its mark tells an unfinished bucket of ours from somebody else's.
-fn bucket_steps(object: &AppBucket, seen: &Seen, backend: &Observation) -> Result<Vec<Step>, Stop> {
+fn bucket_steps(object: &AppBucket, seen: &Seen, backend: Observation) -> Result<Vec<Step>, Stop> {
     let name = &seen.grant.bucket;
     let known = object
         .status

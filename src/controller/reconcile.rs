@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// No pass holds its place longer than this, whatever hangs; every step is idempotent, so the next pass goes on.
-const PASS_MAX: Duration = Duration::from_secs(60);
+const PASS_MAX: Duration = Duration::from_mins(1);
 
 /// Brings the world in line with an object.
 ///

@@ -71,10 +71,19 @@ impl S3 {
         match self.client.get_bucket_tagging().bucket(&grant.bucket).send().await {
             Ok(answer) => Ok(Some(answer.tag_set)),
             Err(error) => match error.code() {
-                Some("NoSuchTagSet") => Ok(Some(vec![])),
+                // MinIO says so of a bucket that is not there, too.
+                Some("NoSuchTagSet") => Ok(self.exists(grant).await?.then(Vec::new)),
                 Some("NoSuchBucket") => Ok(None),
                 _ => Err(failure("GetBucketTagging", &error)),
             },
+        }
+    }
+
+    async fn exists(&self, grant: &Grant) -> Result<bool, Error> {
+        match self.client.head_bucket().bucket(&grant.bucket).send().await.map_err(|error| failure("HeadBucket", &error)) {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
