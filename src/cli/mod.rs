@@ -95,7 +95,7 @@ fn complain(message: &str) {
 }
 
 fn print_crd() -> Result<(), Exit> {
-    let yaml = serde_yaml::to_string(&custom_resource_definition())
+    let yaml = serde_saphyr::to_string(&custom_resource_definition())
         .map_err(|error| Exit::failed(format!("the CRD can't be written as YAML: {error}")))?;
     write!(std::io::stdout(), "{yaml}").map_err(|error| Exit::failed(format!("the CRD can't be printed: {error}")))
 }

@@ -17,7 +17,12 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 
 use self::control_plane::ControlPlane;
-pub use self::{env::Env, minio::Minio, pki::Pki, process::Process};
+pub use self::{
+    env::{Env, MinioAccess},
+    minio::Minio,
+    pki::Pki,
+    process::Process,
+};
 
 /// A running control plane, and `MinIO` where it was asked for.
 pub struct Cluster {

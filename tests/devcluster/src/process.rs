@@ -4,11 +4,12 @@ use std::{
     fs::File,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 const READY_MAX: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -65,13 +66,37 @@ impl Process {
         }
     }
 
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Errors
+    /// Where it does not end in time; it is killed then.
+    pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
+        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        kill_process(id, Signal::TERM)?;
+        let deadline = Instant::now() + READY_MAX;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        bail!("{} did not end within {} s\n{}", self.name, READY_MAX.as_secs(), self.log_end());
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    fn log_end(&self) -> String {
+    /// The last lines of its log.
+    #[must_use]
+    pub fn log_end(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");

@@ -1,0 +1,15 @@
+//! The operator's behaviour, on a real API server and a real MinIO. Runs beside `devcluster`: `make test`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod crash;
+mod crd;
+mod deletion;
+mod drift;
+mod environment;
+mod fifty;
+mod process;
+mod promotion;
+mod provider_contract;
+mod provision;
+mod refusal;
+mod support;

@@ -1,0 +1,90 @@
+//! Who wrote what: the API server's audit log, and the records that a MinIO posts of each request.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use axum::{Json, Router, extract::State, routing::post};
+use serde_json::Value;
+
+use super::{Mc, World, eventually, world::ACCOUNT};
+
+/// What one world's operator wrote to the API server. The log is written before the answer is sent.
+pub struct ApiAudit {
+    log: PathBuf,
+    user: String,
+}
+
+impl ApiAudit {
+    pub fn of_operator(world: &World) -> Self {
+        let user = format!("system:serviceaccount:{}:{ACCOUNT}", world.namespace);
+        Self { log: world.env.dir.join("audit.log"), user }
+    }
+
+    /// All its writes, as verb and path.
+    pub fn writes(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        let records =
+            log.lines().filter(|line| line.contains(&self.user)).map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records
+            .filter(|record| record["user"]["username"] == self.user.as_str())
+            .map(|record| format!("{} {}", record["verb"].as_str().unwrap(), record["requestURI"].as_str().unwrap()))
+            .collect()
+    }
+}
+
+/// The requests of one MinIO.
+pub struct MinioAudit {
+    pub url: String,
+    records: Arc<Mutex<Vec<Value>>>,
+}
+
+impl MinioAudit {
+    pub async fn start() -> Self {
+        let records = Arc::<Mutex<Vec<Value>>>::default();
+        let app = Router::new()
+            .route(
+                "/",
+                post(async |State(records): State<Arc<Mutex<Vec<Value>>>>, Json(record): Json<Value>| {
+                    records.lock().unwrap().push(record);
+                }),
+            )
+            .with_state(records.clone());
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { url, records }
+    }
+
+    /// What was asked until now. Records come late but in order: a last request marks the end.
+    pub async fn calls(&self, mc: &Mc) -> Vec<MinioCall> {
+        let mark = format!("mark-{}", rand::random::<u32>());
+        let _ = mc.run(&["stat", &format!("s3/{mark}")], "").await;
+        eventually("the record of the last request", async || {
+            let records = self.records.lock().unwrap().clone();
+            let calls: Vec<_> = records.iter().map(MinioCall::of).collect();
+            let end = calls.iter().position(|call| call.path.contains(&mark));
+            end.map(|end| calls[..end].to_vec()).ok_or_else(|| format!("{} records", calls.len()))
+        })
+        .await
+    }
+}
+
+/// One request to MinIO.
+#[derive(Clone, Debug)]
+pub struct MinioCall {
+    pub method: String,
+    pub path: String,
+}
+
+impl MinioCall {
+    fn of(record: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Self { method: text(&record["requestMethod"]), path: text(&record["requestPath"]) }
+    }
+
+    pub fn is_write(&self) -> bool {
+        !matches!(self.method.as_str(), "GET" | "HEAD")
+    }
+}

@@ -1,0 +1,32 @@
+//! What the tests stand on.
+
+mod audit;
+mod mc;
+mod operator;
+mod producer;
+mod world;
+
+pub use self::{
+    audit::{ApiAudit, MinioAudit},
+    mc::Mc,
+    operator::{Operator, Provider},
+    producer::{Answer, TestProducer},
+    world::{World, condition, reason_of, secret_value, spec},
+};
+
+use std::time::Duration;
+
+/// How long anything that must happen may take. Long, as the machine may be busy; nothing waits for it to pass.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `check` says yes; panics with `what` and what `check` said last when the deadline has passed.
+pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        match check().await {
+            Ok(value) => return value,
+            Err(last) if tokio::time::Instant::now() > deadline => panic!("{what} did not happen in time: {last}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}

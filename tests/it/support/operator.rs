@@ -1,0 +1,81 @@
+//! A running operator, as a process with the rights of its ServiceAccount.
+
+use std::{
+    path::PathBuf,
+    process::ExitStatus,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use devcluster::{MinioAccess, Process};
+
+use super::{World, eventually, world::ACCOUNT};
+
+/// What the operator is started with.
+pub enum Provider {
+    Stub,
+    Minio(MinioAccess),
+}
+
+pub struct Operator {
+    process: Process,
+    pub log: PathBuf,
+}
+
+impl Operator {
+    /// Starts it, and waits until it says so. It logs all there is.
+    pub async fn start(world: &World, provider: &Provider, args: &[&str]) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let kubeconfig = kubeconfig(world).await;
+        let log = world.dir.join(format!("operator-{number}.log"));
+        let mut env = vec![("KUBECONFIG", kubeconfig.display().to_string())];
+        let watched = world.namespaces.join(",");
+        let mut all = vec!["controller", "--log", "trace", "--watch-namespaces", &watched];
+        let ca = world.env.pki.ca().display().to_string();
+        match provider {
+            Provider::Stub => all.extend(["--provider", "stub"]),
+            Provider::Minio(access) => {
+                all.extend(["--provider", "minio", "--minio-endpoint", &access.endpoint, "--minio-ca-file", &ca]);
+                all.extend(["--minio-access-key", &access.root_user]);
+                env.push(("APPBUCKET_MINIO_SECRET_KEY", access.root_password.clone()));
+            }
+        }
+        all.extend(args);
+        let all: Vec<_> = all.into_iter().map(ToOwned::to_owned).collect();
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_appbucket-operator"));
+        let mut process = Process::start(program, &all, &env, &log).unwrap();
+        process.ready(async || std::fs::read_to_string(&log).unwrap().contains("starting provider=")).await.unwrap();
+        Self { process, log }
+    }
+
+    /// Asks it to end, and waits.
+    pub async fn stop(self) -> ExitStatus {
+        self.process.terminate().await.unwrap()
+    }
+
+    /// SIGKILL.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// Waits for a line of the log.
+    pub async fn wait_log(&self, text: &str) {
+        eventually(&format!("{text} in the log"), async || {
+            let log = std::fs::read_to_string(&self.log).unwrap();
+            if log.contains(text) { Ok(()) } else { Err(self.process.log_end()) }
+        })
+        .await;
+    }
+}
+
+async fn kubeconfig(world: &World) -> PathBuf {
+    let path = world.dir.join("operator.kubeconfig");
+    if path.exists() {
+        return path;
+    }
+    let token = world.kubectl(&["create", "token", ACCOUNT], "").await.unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&world.env.kubeconfig).unwrap()).unwrap();
+    config["users"][0]["user"] = serde_json::json!({ "token": token.trim() });
+    std::fs::write(&path, config.to_string()).unwrap();
+    path
+}
