@@ -95,7 +95,11 @@ pub(super) async fn settle(
         let withdraw = object.spec.env_policy == EnvPolicy::None && is_published(object);
         return if withdraw { withdraw_disabled(ctx, object, lost).await } else { Ok((lost, None)) };
     }
-    let Some(producer) = &ctx.producer else { return Ok((producer::Error::TokenMissing.into(), None)) };
+    let Some(producer) = &ctx.producer else {
+        // Settings change with the next start only.
+        let missing = producer::Error::TokenMissing.to_string();
+        return Ok((Environment::not_published(reason::PRODUCER_TOKEN_MISSING, missing, Retry::OnChange), None));
+    };
     let current = digest(producer, object, credentials, &known);
     let published = object.status.as_ref().and_then(|status| status.env.as_ref()).filter(|env| env.published);
     if published.is_some_and(|env| env.hash.as_ref() == Some(&current)) {

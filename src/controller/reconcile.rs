@@ -105,6 +105,9 @@ async fn act_in_order(
         Ok(steps) => steps,
         Err(stop) => return Ok((done, Err(stop))),
     };
+    if steps.is_empty() {
+        tracing::debug!("nothing to do");
+    }
     for step in steps {
         tracing::debug!(?step, "acting");
         if let Err(stop) = act(ctx, object, seen, credentials, step).await? {

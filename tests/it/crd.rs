@@ -10,7 +10,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{World, condition, spec};
+use crate::support::{World, condition, eventually, spec};
 
 #[tokio::test]
 async fn the_generated_crd_is_checked_in() {
@@ -130,7 +130,8 @@ async fn defaults_are_filled_in_and_a_new_object_is_not_taken_for_done() {
 #[tokio::test]
 async fn explain_tells_of_every_field() {
     let world = World::new("explain").await;
-    let spec = world.kubectl(&["explain", "appbucket.spec"], "").await.unwrap();
+    // The API server publishes the schema a little after the CRD is established.
+    let spec = eventually("kubectl explain", async || world.kubectl(&["explain", "appbucket.spec"], "").await).await;
     for expected in [
         "appId\t<string> -required-",
         "The app that the bucket belongs to",

@@ -11,7 +11,7 @@ pub use self::{
     mc::Mc,
     operator::{Operator, Provider},
     producer::{Answer, TestProducer},
-    world::{World, condition, reason_of, secret_value, spec},
+    world::{World, condition, reason_of, run, secret_value, spec},
 };
 
 use std::time::Duration;
