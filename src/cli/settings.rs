@@ -18,6 +18,9 @@ use crate::{
 /// The secret key of `MinIO`'s administrator, where it does not come from a file.
 const MINIO_SECRET_KEY_VARIABLE: &str = "APPBUCKET_MINIO_SECRET_KEY";
 
+/// Well below the limit of a reconcile.
+const PRODUCER_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ProviderKind {
     /// Names and credentials are made, nothing stands behind the endpoint
@@ -81,7 +84,7 @@ pub(super) struct ControllerArgs {
     /// A file with the bearer token, read at each publication; or put the token itself into OPENFACTORY_STORAGE_PRODUCER_TOKEN
     #[arg(long, env = "OPENFACTORY_STORAGE_PRODUCER_TOKEN_FILE", value_name = "FILE", help_heading = "Producer API")]
     producer_token_file: Option<PathBuf>,
-    /// The limit of one request
+    /// The limit of one request, at most 30s
     #[arg(long, env = "APPBUCKET_PRODUCER_TIMEOUT", value_name = "DURATION", value_parser = checks::duration,
         default_value = "10s", help_heading = "Producer API")]
     producer_timeout: Duration,
@@ -166,6 +169,9 @@ impl ControllerArgs {
                 "--producer-url would send token and credentials over plain HTTP: use https, or set --producer-allow-http"
                     .to_owned(),
             );
+        }
+        if self.producer_timeout > PRODUCER_TIMEOUT_MAX {
+            return Err(format!("--producer-timeout must be at most {}s", PRODUCER_TIMEOUT_MAX.as_secs()));
         }
         let token = match &self.producer_token_file {
             Some(path) => TokenSource::File(path.clone()),

@@ -50,6 +50,12 @@ pub enum Retry {
 }
 
 impl Environment {
+    /// The producer has not answered yet.
+    #[must_use]
+    pub fn publishing() -> Self {
+        Self::not_published(reason::PUBLISHING, "waiting for the producer API", Retry::OnChange)
+    }
+
     fn not_published(reason: &'static str, message: impl Into<String>, retry: Retry) -> Self {
         Self::NotPublished { reason, message: message.into(), retry }
     }

@@ -78,7 +78,7 @@ fn transition(before: &AppBucketStatus, after: &AppBucketStatus, type_: &str, ac
     }
     match now.reason.as_str() {
         // What every object goes through, or what its own spec says.
-        reason::NOT_PROVISIONED | reason::PROVISIONING | reason::DISABLED => None,
+        reason::NOT_PROVISIONED | reason::PROVISIONING | reason::PUBLISHING | reason::DISABLED => None,
         reason::PUBLISHED => Some(normal("EnvPublished", action, now.message.clone())),
         reason::SUPERSEDED => Some(normal("EnvSuperseded", action, now.message.clone())),
         _ => Some(warning(&now.reason, action, now.message.clone())),

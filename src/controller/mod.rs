@@ -73,7 +73,7 @@ pub struct Context {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused, or could not be reached.
-    #[error("the API server: {0}")]
+    #[error("the API server: {}", kube_error_text(.0))]
     Kube(#[from] kube::Error),
     /// The pass was cut off.
     #[error("the pass took longer than {0:?}")]
@@ -199,13 +199,21 @@ fn watch(
         })
 }
 
+/// A refusal in the API server's own words.
+fn kube_error_text(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} {}: {}", status.code, status.reason, status.message),
+        other => crate::error_chain(other),
+    }
+}
+
 #[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
 fn on_error(object: Arc<AppBucket>, error: &Error, ctx: Arc<Context>) -> Action {
     let wait = ctx.backoff.next(&object);
     match error {
         // Somebody wrote in between: the watch brings the new version.
         Error::Kube(kube::Error::Api(status)) if status.code == 409 => tracing::debug!("changed in between"),
-        _ => tracing::warn!(retry_in = ?wait, "{}", crate::error_chain(error)),
+        _ => tracing::warn!(retry_in = ?wait, "{error}"),
     }
     Action::requeue(wait)
 }

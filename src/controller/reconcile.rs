@@ -1,6 +1,6 @@
 //! One pass over one object, from its first line to its last: observe, plan, act, publish, tell.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -9,6 +9,7 @@ use kube::{
     runtime::controller::Action,
 };
 use serde_json::json;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Context, Error, FIELD_MANAGER,
@@ -27,6 +28,9 @@ use crate::{
 
 /// No pass holds its place longer than this, whatever hangs; every step is idempotent, so the next pass goes on.
 const PASS_MAX: Duration = Duration::from_mins(1);
+
+/// How long the producer may take before the status is told without its answer.
+const PRODUCER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Brings the world in line with an object.
 ///
@@ -50,31 +54,59 @@ async fn pass(ctx: &Context, mut object: AppBucket) -> Result<Action, Error> {
         ctx.backoff.reset(&object);
         return Ok(Action::await_change());
     }
+    let before = object.clone();
     // The lock of the app is held until the status is written that tells who is published.
     let (environment, _lock) = match outcome {
-        Ok(()) => {
-            let (environment, lock) = environment::settle(ctx, &object, &credentials).await?;
-            (Some(environment), lock)
-        }
+        Ok(()) => settle(ctx, &mut object, &seen, &credentials).await?,
         Err(_) => (None, None),
     };
+    let status = tell(ctx, &mut object, &seen, outcome.as_ref().copied(), environment.as_ref()).await?;
+    for event in event::events(&before, &status, &done, ctx.provider.kind()) {
+        ctx.announce(&object, &event).await;
+    }
+    Ok(Action::requeue(next_look(ctx, &object, &outcome, environment.as_ref())))
+}
+
+/// Brings the app's environment in line. Readiness does not wait for a slow producer: it is told meanwhile.
+async fn settle(
+    ctx: &Context,
+    object: &mut AppBucket,
+    seen: &Seen,
+    credentials: &Credentials,
+) -> Result<(Option<Environment>, Option<OwnedMutexGuard<()>>), Error> {
+    let unsettled = object.clone();
+    let mut settling = pin!(environment::settle(ctx, &unsettled, credentials));
+    let (environment, lock) = if let Ok(settled) = tokio::time::timeout(PRODUCER_PATIENCE, &mut settling).await {
+        settled?
+    } else {
+        tell(ctx, object, seen, Ok(()), Some(&Environment::publishing())).await?;
+        settling.await?
+    };
+    Ok((Some(environment), lock))
+}
+
+/// Writes the status if it differs from what stands there; gives it back.
+async fn tell(
+    ctx: &Context,
+    object: &mut AppBucket,
+    seen: &Seen,
+    outcome: Result<(), &Stop>,
+    environment: Option<&Environment>,
+) -> Result<AppBucketStatus, Error> {
     let facts = Facts {
         identity: &seen.identity,
         endpoint: ctx.provider.endpoint(),
         provider: ctx.provider.kind(),
-        outcome: outcome.as_ref().copied(),
-        environment: environment.as_ref(),
-        bucket_refs: bucket_refs(ctx, &object, &seen, outcome.is_ok()),
+        outcome,
+        environment,
+        bucket_refs: bucket_refs(ctx, object, seen, outcome.is_ok()),
         now: Timestamp::now(),
     };
-    let status = next_status(&object, facts);
+    let status = next_status(object, facts);
     if object.status.as_ref() != Some(&status) {
-        save(ctx, &object, &status).await?;
+        *object = save(ctx, object, &status).await?;
     }
-    for event in event::events(&object, &status, &done, ctx.provider.kind()) {
-        ctx.announce(&object, &event).await;
-    }
-    Ok(Action::requeue(next_look(ctx, &object, &outcome, environment.as_ref())))
+    Ok(status)
 }
 
 /// The credentials that ought to be in the Secret: with the key that is in it, if there is one.
@@ -130,7 +162,7 @@ fn bucket_refs(ctx: &Context, object: &AppBucket, seen: &Seen, provisioned: bool
 }
 
 /// Only onto the version that was looked at: a newer one deserves a look of its own.
-async fn save(ctx: &Context, object: &AppBucket, status: &AppBucketStatus) -> Result<(), Error> {
+async fn save(ctx: &Context, object: &AppBucket, status: &AppBucketStatus) -> Result<AppBucket, Error> {
     let patch = Patch::Apply(json!({
         "apiVersion": AppBucket::api_version(&()),
         "kind": AppBucket::kind(&()),
@@ -138,8 +170,7 @@ async fn save(ctx: &Context, object: &AppBucket, status: &AppBucketStatus) -> Re
         "status": status,
     }));
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    api(ctx, object).patch_status(&object.name_any(), &params, &patch).await?;
-    Ok(())
+    Ok(api(ctx, object).patch_status(&object.name_any(), &params, &patch).await?)
 }
 
 fn next_look(ctx: &Context, object: &AppBucket, outcome: &Result<(), Stop>, environment: Option<&Environment>) -> Duration {

@@ -166,6 +166,8 @@ pub mod reason {
     pub const BACKEND_INVALID: &str = "BackendInvalid";
     /// The credentials are in the app's environment.
     pub const PUBLISHED: &str = "Published";
+    /// The producer API has been asked and has not answered yet.
+    pub const PUBLISHING: &str = "Publishing";
     /// `spec.envPolicy` is `None`.
     pub const DISABLED: &str = "Disabled";
     /// A newer bucket of the app is in its environment.

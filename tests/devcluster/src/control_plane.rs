@@ -105,6 +105,8 @@ async fn controller_manager(bin: &Path, pki: &Pki, dir: &Path, api_server: &str)
         ("tls-private-key-file", text(pki.key(Pki::SERVER))),
         ("root-ca-file", text(pki.ca())),
         ("service-account-private-key-file", text(pki.key(Pki::SERVICE_ACCOUNT))),
+        // The rights of its controllers are bound to ServiceAccounts (bootstrap policy system:controller:*).
+        ("use-service-account-credentials", "true".to_owned()),
         ("leader-elect", "false".to_owned()),
     ]);
     let log = dir.join("kube-controller-manager.log");

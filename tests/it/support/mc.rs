@@ -100,9 +100,7 @@ impl Mc {
     pub async fn tags(&self, bucket: &str) -> Value {
         match self.json(&["tag", "list", &format!("s3/{bucket}")]).await {
             Ok(answer) => answer[0]["tagset"].clone(),
-            Err(error) if error.contains("NoSuchTagSet") || error.contains("no tags") || error.contains("does not exist") => {
-                Value::Null
-            }
+            Err(error) if error.contains("No tags found") => Value::Null,
             Err(error) => panic!("{error}"),
         }
     }

@@ -30,7 +30,10 @@ impl Operator {
         let log = world.dir.join(format!("operator-{number}.log"));
         let mut env = vec![("KUBECONFIG", kubeconfig.display().to_string())];
         let watched = world.namespaces.join(",");
-        let mut all = vec!["controller", "--log", "trace", "--watch-namespaces", &watched];
+        let mut all = vec!["controller", "--watch-namespaces", &watched];
+        if !args.contains(&"--log") {
+            all.extend(["--log", "trace"]);
+        }
         let ca = world.env.pki.ca().display().to_string();
         match provider {
             Provider::Stub => all.extend(["--provider", "stub"]),
@@ -44,7 +47,7 @@ impl Operator {
         let all: Vec<_> = all.into_iter().map(ToOwned::to_owned).collect();
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_appbucket-operator"));
         let mut process = Process::start(program, &all, &env, &log).unwrap();
-        process.ready(async || std::fs::read_to_string(&log).unwrap().contains("starting provider=")).await.unwrap();
+        process.ready(async || std::fs::read_to_string(&log).unwrap().contains("starting")).await.unwrap();
         Self { process, log }
     }
 

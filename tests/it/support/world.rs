@@ -72,9 +72,18 @@ impl World {
         let account: ServiceAccount = serde_json::from_value(json!({ "metadata": { "name": ACCOUNT } })).unwrap();
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         accounts.create(&PostParams::default(), &account).await.unwrap();
+        self.bind_cluster_role("appbucket-operator-namespaces").await;
+    }
+
+    /// Gives this world's operator its rights in all namespaces.
+    pub async fn bind_everywhere(&self) {
+        self.bind_cluster_role("appbucket-operator").await;
+    }
+
+    async fn bind_cluster_role(&self, role: &str) {
         let binding: ClusterRoleBinding = serde_json::from_value(json!({
-            "metadata": { "name": self.namespace },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "appbucket-operator-namespaces" },
+            "metadata": { "name": format!("{}-{role}", self.namespace) },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
             "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.namespace }],
         }))
         .unwrap();
