@@ -15,7 +15,8 @@ demo: build ## From nothing to an S3 upload with the Secret's credentials (STAY=
 	$(DEVCLUSTER) $(if $(filter stub,$(DEMO_PROVIDER)),--no-minio) -- tests/demo
 
 .PHONY: test
-test: lint deny build clients ## Every check and every test
+test: lint deny tools clients ## Every check and every test
+	$(CARGO) build --locked --workspace --all-targets
 	$(DEVCLUSTER) -- tests/run $(TESTS)
 
 .PHONY: cluster

@@ -1,5 +1,5 @@
 //! The operator's behaviour, on a real API server and a real MinIO. Runs beside `devcluster`: `make test`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
 
 mod crash;
 mod crd;

@@ -92,7 +92,7 @@ async fn contract(provider: &dyn Provider) {
 
     // The same bucket under another owner is foreign.
     let mut stranger = one.clone();
-    stranger.owner.uid = "uid-of-a-stranger".to_owned();
+    "uid-of-a-stranger".clone_into(&mut stranger.owner.uid);
     let seen = see(&stranger, &key).await;
     assert_eq!((seen.bucket, seen.policy), (BucketState::Foreign, PartState::Foreign));
     let _ = provider.delete_bucket(&stranger).await;
@@ -206,5 +206,5 @@ async fn a_key_that_opens_more_than_its_bucket_is_not_handed_out() {
             root_password: key.expose().to_owned(),
         },
     );
-    assert_eq!(own.buckets().await, [grant.bucket.clone()], "an app sees no bucket but its own");
+    assert_eq!(own.buckets().await, std::slice::from_ref(&grant.bucket), "an app sees no bucket but its own");
 }

@@ -12,16 +12,11 @@ use crate::support::{Mc, World, condition, secret_value, spec};
 
 const SOON: [&str; 2] = ["--stalled-recheck", "300ms"];
 
-fn secret(name: &str, more: serde_json::Value) -> Secret {
-    let mut secret = json!({ "metadata": { "name": name }, "stringData": { "OF_S3_SECRET_KEY": "somebody-elses-key" } });
-    secret.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    serde_json::from_value(secret).unwrap()
-}
-
 #[tokio::test]
 async fn a_foreign_secret() {
     let world = World::new("foreign-secret").await;
-    let made = world.secrets().create(&PostParams::default(), &secret("demo-s3", json!({}))).await.unwrap();
+    let secret = json!({ "metadata": { "name": "demo-s3" }, "stringData": { "OF_S3_SECRET_KEY": "somebody-elses-key" } });
+    let made = world.secrets().create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
     let _operator = world.operator(&world.minio(), &SOON).await;
     world.create("demo", spec("app")).await;
     let object = world.wait_stalled("demo", "SecretNotOwned").await;
@@ -29,10 +24,10 @@ async fn a_foreign_secret() {
     world.wait_event("demo", "SecretNotOwned").await;
     assert_eq!(world.secrets().get("demo-s3").await.unwrap().metadata.resource_version, made.metadata.resource_version);
 
-    // The labels by which the operator finds its Secrets prove nothing, and neither does somebody's owner reference.
+    // The labels by which the operator finds its Secrets prove nothing, and neither does an owner reference that is not the controller's.
     let forged = json!({ "metadata": {
         "labels": { "app.kubernetes.io/managed-by": "appbucket-operator", "storage.openfactory.tech/appbucket": "demo" },
-        "ownerReferences": [{ "apiVersion": "v1", "kind": "ConfigMap", "name": "demo", "uid": object.metadata.uid, "controller": false }],
+        "ownerReferences": [{ "apiVersion": "storage.openfactory.tech/v1alpha1", "kind": "AppBucket", "name": "demo", "uid": object.metadata.uid }],
     } });
     let patched = world.secrets().patch("demo-s3", &PatchParams::default(), &Patch::Merge(forged)).await.unwrap();
     assert_eq!(secret_value(&patched, "OF_S3_SECRET_KEY"), "somebody-elses-key");

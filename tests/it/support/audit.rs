@@ -74,17 +74,32 @@ impl MinioAudit {
 /// One request to MinIO.
 #[derive(Clone, Debug)]
 pub struct MinioCall {
-    pub method: String,
+    /// The name of the call, as MinIO tells it.
+    pub name: String,
+    /// The path of the request: the bucket, or the admin call.
     pub path: String,
 }
+
+/// The calls that change nothing, of those that the operator and `mc` make.
+const READS: [&str; 8] = [
+    "GetBucketLocation",
+    "GetBucketTagging",
+    "GetUserInfo",
+    "HeadBucket",
+    "InfoCannedPolicy",
+    "ListBuckets",
+    "ListObjectVersions",
+    "ListUsers",
+];
 
 impl MinioCall {
     fn of(record: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Self { method: text(&record["requestMethod"]), path: text(&record["requestPath"]) }
+        Self { name: text(&record["api"]["name"]), path: text(&record["requestPath"]) }
     }
 
+    /// What is not known to be a read counts as a write.
     pub fn is_write(&self) -> bool {
-        !matches!(self.method.as_str(), "GET" | "HEAD")
+        !READS.contains(&self.name.as_str())
     }
 }

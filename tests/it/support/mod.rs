@@ -17,7 +17,7 @@ pub use self::{
 use std::time::Duration;
 
 /// How long anything that must happen may take. Long, as the machine may be busy; nothing waits for it to pass.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Waits until `check` says yes; panics with `what` and what `check` said last when the deadline has passed.
 pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {

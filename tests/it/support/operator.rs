@@ -41,6 +41,7 @@ impl Operator {
                 all.extend(["--provider", "minio", "--minio-endpoint", &access.endpoint, "--minio-ca-file", &ca]);
                 all.extend(["--minio-access-key", &access.root_user]);
                 env.push(("APPBUCKET_MINIO_SECRET_KEY", access.root_password.clone()));
+                world.keep_secret(&access.root_password);
             }
         }
         all.extend(args);
@@ -77,6 +78,7 @@ async fn kubeconfig(world: &World) -> PathBuf {
         return path;
     }
     let token = world.kubectl(&["create", "token", ACCOUNT], "").await.unwrap();
+    world.keep_secret(token.trim());
     let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&world.env.kubeconfig).unwrap()).unwrap();
     config["users"][0]["user"] = serde_json::json!({ "token": token.trim() });
     std::fs::write(&path, config.to_string()).unwrap();

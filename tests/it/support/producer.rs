@@ -58,8 +58,9 @@ struct Inner {
 impl TestProducer {
     pub async fn start(world: &World) -> Self {
         let token = format!("token-of-{}-0123456789abcdef", world.namespace);
+        world.keep_secret(&token);
         let state = Shared::default();
-        state.lock().unwrap().token = token.clone();
+        state.lock().unwrap().token.clone_from(&token);
         let app = Router::new().route("/base/api/apps/{app_id}/env/producers/storage", any(handle)).with_state(state.clone());
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}/base", listener.local_addr().unwrap());

@@ -1,6 +1,6 @@
 //! One test's part of the cluster: a namespace, an identity for its operator, and ways to look at what becomes of things.
 
-use std::path::PathBuf;
+use std::{io::Write as _, path::PathBuf};
 
 use appbucket_operator::crd::{AppBucket, AppBucketSpec, DEFAULT_REGION, DeletionPolicy, EnvPolicy};
 use devcluster::{Env, Minio};
@@ -96,6 +96,12 @@ impl World {
         Operator::start(self, provider, args).await
     }
 
+    /// Notes something that must be found nowhere (`tests/leaks.rs`).
+    pub fn keep_secret(&self, secret: &str) {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("keep-secret"));
+        writeln!(file.unwrap(), "{secret}").unwrap();
+    }
+
     /// The provider of the cluster's own MinIO.
     pub fn minio(&self) -> Provider {
         Provider::Minio(self.env.minio.clone().expect("the cluster has a MinIO"))
@@ -143,14 +149,11 @@ impl World {
     pub async fn wait_in(&self, namespace: &str, name: &str, what: &str, check: impl Fn(&AppBucket) -> bool) -> AppBucket {
         let api: Api<AppBucket> = Api::namespaced(self.client.clone(), namespace);
         let condition = await_condition(api.clone(), name, |object: Option<&AppBucket>| object.is_some_and(&check));
-        match tokio::time::timeout(DEADLINE, condition).await {
-            Ok(object) => object.unwrap().unwrap(),
-            Err(_) => {
-                let found =
-                    api.get_opt(name).await.unwrap().map(|object| serde_json::to_string_pretty(&object.status).unwrap());
-                panic!("{name} was not {what} in time; its status: {}\n{}", found.unwrap_or_default(), self.logs())
-            }
+        if let Ok(object) = tokio::time::timeout(DEADLINE, condition).await {
+            return object.unwrap().unwrap();
         }
+        let status = api.get_opt(name).await.unwrap().map(|object| serde_json::to_string_pretty(&object.status).unwrap());
+        panic!("{name} was not {what} in time; its status: {}\n{}", status.unwrap_or_default(), self.logs());
     }
 
     pub async fn wait_ready(&self, name: &str) -> AppBucket {
@@ -199,11 +202,12 @@ impl World {
     /// The logs of this world's operators.
     pub fn logs(&self) -> String {
         let mut logs = String::new();
-        for entry in std::fs::read_dir(&self.dir).unwrap().flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "log") {
-                let log = std::fs::read_to_string(entry.path()).unwrap();
+        for path in std::fs::read_dir(&self.dir).unwrap().flatten().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let log = std::fs::read_to_string(&path).unwrap();
                 let lines: Vec<_> = log.lines().filter(|line| line.contains("appbucket_operator")).collect();
-                logs += &format!("== {}\n{}\n", entry.path().display(), lines[lines.len().saturating_sub(40)..].join("\n"));
+                let end = lines[lines.len().saturating_sub(40)..].join("\n");
+                logs.extend(["== ", &path.display().to_string(), "\n", &end, "\n"]);
             }
         }
         logs
