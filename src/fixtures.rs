@@ -5,6 +5,7 @@ use kube::ResourceExt;
 
 use crate::{
     crd::{AppBucket, AppBucketSpec, AppBucketStatus, BucketStatus, DEFAULT_REGION, DeletionPolicy, EnvPolicy},
+    identity::Identity,
     provider::{Grant, Owner},
 };
 
@@ -31,7 +32,8 @@ pub fn app_bucket(name: &str) -> AppBucket {
 
 /// The same object with a bucket.
 pub fn provisioned(mut object: AppBucket) -> AppBucket {
-    let status = AppBucketStatus { status: Some(BucketStatus::Ready), ..Default::default() };
+    let bucket_name = Some(Identity::of(&object).bucket_name);
+    let status = AppBucketStatus { status: Some(BucketStatus::Ready), bucket_name, ..Default::default() };
     object.status = Some(status);
     object.finalizers_mut().push(crate::crd::FINALIZER.to_owned());
     object

@@ -117,3 +117,50 @@ fn event(type_: EventType, reason: &str, action: &str, mut note: String) -> Even
     note.truncate(end);
     Event { type_, reason: reason.to_owned(), action: action.to_owned(), note: Some(note), secondary: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{app_bucket, provisioned};
+
+    fn reasons(events: &[Event]) -> Vec<&str> {
+        events.iter().map(|event| event.reason.as_str()).collect()
+    }
+
+    #[test]
+    fn what_did_not_change_is_no_event() {
+        let object = provisioned(app_bucket("demo"));
+        let status = object.status.clone().unwrap();
+        assert!(events(&object, &status, &[], Kind::Minio).is_empty());
+    }
+
+    #[test]
+    fn what_becomes_of_a_bucket_is_told_once() {
+        let object = app_bucket("demo");
+        let after = provisioned(object.clone()).status.unwrap();
+        let done = [Step::PutPolicy, Step::CreateBucket, Step::CreateSecret];
+        assert_eq!(reasons(&events(&object, &after, &done, Kind::Minio)), ["Provisioned"]);
+        let mut stub = provisioned(object);
+        stub.status.as_mut().unwrap().status = Some(BucketStatus::Stub);
+        assert_eq!(reasons(&events(&stub, &after, &done, Kind::Minio)), ["Promoted"]);
+    }
+
+    #[test]
+    fn each_repair_is_told_except_of_the_stub_which_remembers_nothing() {
+        let object = provisioned(app_bucket("demo"));
+        let status = object.status.clone().unwrap();
+        let done = [Step::PutPolicy, Step::CreateBucket, Step::MarkBucket, Step::PutUser, Step::Verify, Step::RepairSecret];
+        let told = events(&object, &status, &done, Kind::Minio);
+        assert_eq!(
+            reasons(&told),
+            ["PolicyRepaired", "BucketRecreated", "OwnershipTagRepaired", "UserRepaired", "SecretRepaired"]
+        );
+        assert_eq!(reasons(&events(&object, &status, &done, Kind::Stub)), ["SecretRepaired"]);
+    }
+
+    #[test]
+    fn a_long_note_is_cut_between_characters() {
+        let note = warning("X", "Y", "ü".repeat(1000)).note.unwrap();
+        assert!(note.len() <= 1000 && note.chars().all(|c| c == 'ü'));
+    }
+}

@@ -58,6 +58,14 @@ pub struct OurSecret {
 }
 
 impl OurSecret {
+    #[cfg(test)]
+    pub fn holding(credentials: &Credentials) -> Self {
+        let (label, value) = MANAGED_BY_LABEL;
+        let labels = [(label.to_owned(), value.to_owned()), (APPBUCKET_LABEL.to_owned(), "demo".to_owned())];
+        let metadata = ObjectMeta { labels: Some(labels.into()), ..Default::default() };
+        Self { metadata, key: Some(credentials.secret_key.clone()), data: credentials.secret_data() }
+    }
+
     /// Whether it holds these credentials, and the labels by which it is watched. Entries that others added are theirs.
     #[must_use]
     pub fn holds(&self, credentials: &Credentials) -> bool {
