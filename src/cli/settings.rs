@@ -65,9 +65,15 @@ pub(super) struct ControllerArgs {
     /// A file with the administrator's secret key; or put the key itself into APPBUCKET_MINIO_SECRET_KEY
     #[arg(long, env = "APPBUCKET_MINIO_SECRET_KEY_FILE", value_name = "FILE", help_heading = "Provider")]
     minio_secret_key_file: Option<PathBuf>,
-    /// How secrets are sealed in requests to MinIO's admin API. pbkdf2 is fast, and wants an administrator's secret key of
-    /// high entropy, and TLS; argon2id also protects a weak one, and is some twenty times slower in the server
-    #[arg(long, env = "APPBUCKET_MINIO_ADMIN_KDF", value_enum, default_value = "pbkdf2", help_heading = "Provider")]
+    /// How secrets are sealed in requests to MinIO's admin API
+    #[arg(
+        long,
+        env = "APPBUCKET_MINIO_ADMIN_KDF",
+        value_name = "KDF",
+        value_enum,
+        default_value = "pbkdf2",
+        help_heading = "Provider"
+    )]
     minio_admin_kdf: Algorithm,
 
     /// The base URL of the producer API. Without it, nothing is published into app environments

@@ -52,7 +52,7 @@ async fn every_moment_ends_in_the_same_state() {
     let world = World::new("crash").await;
     let producer = TestProducer::start(&world).await;
     let args = producer.args();
-    let minio = world.own_minio(None).await;
+    let minio = world.own_minio(vec![]).await;
     let (provider, mc) = (Provider::Minio(minio.access()), Mc::administrator(&world, &minio.access()));
     let mut operator = world.operator(&provider, &args).await;
     world.create("undisturbed", spec("undisturbed")).await;

@@ -138,7 +138,7 @@ async fn a_namespace_goes_with_its_app_bucket() {
 #[tokio::test]
 async fn an_outage_of_the_backend_delays_and_loses_nothing() {
     let world = World::new("backend").await;
-    let mut minio = world.own_minio(None).await;
+    let mut minio = world.own_minio(vec![]).await;
     let provider = Provider::Minio(minio.access());
     let _operator = world.operator(&provider, &SOON).await;
     for name in ["demo", "other"] {
@@ -168,7 +168,7 @@ async fn an_outage_of_the_backend_delays_and_loses_nothing() {
 #[tokio::test]
 async fn an_object_that_is_deleted_in_the_middle_of_provisioning() {
     let world = World::new("middle").await;
-    let minio = world.own_minio(None).await;
+    let minio = world.own_minio(vec![]).await;
     let (provider, mc) = (Provider::Minio(minio.access()), Mc::administrator(&world, &minio.access()));
     let operator = world.operator(&provider, &SOON).await;
     for name in ["one", "two", "three", "four"] {

@@ -175,7 +175,7 @@ async fn the_secret() {
 #[tokio::test]
 async fn the_whole_server() {
     let world = World::new("drift-server").await;
-    let mut minio = world.own_minio(None).await;
+    let mut minio = world.own_minio(vec![]).await;
     let provider = Provider::Minio(minio.access());
     let _operator = world.operator(&provider, &["--resync", "300ms", "--max-backoff", "500ms"]).await;
     for name in ["one", "two"] {

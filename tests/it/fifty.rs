@@ -12,7 +12,7 @@ const COUNT: usize = 50;
 async fn fifty_in_one_file_are_fifty_buckets_and_a_second_run_writes_nothing() {
     let world = World::new("fifty").await;
     let minio_audit = MinioAudit::start().await;
-    let minio = world.own_minio(Some(minio_audit.url.clone())).await;
+    let minio = world.own_minio(minio_audit.env()).await;
     let (provider, mc) = (Provider::Minio(minio.access()), Mc::administrator(&world, &minio.access()));
     let api_audit = ApiAudit::of_operator(&world);
     let mut file = String::new();

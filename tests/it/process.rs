@@ -69,16 +69,19 @@ async fn help_explains_every_setting_with_its_variable() {
     assert!(help.matches("[env: ").count() >= settings.len(), "{help}");
     // README and program agree.
     let readme = std::fs::read_to_string("README.md").unwrap();
+    for variable in help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next()) {
+        assert!(readme.contains(&format!("| `{variable}`")), "README.md does not tell of {variable}");
+    }
     for setting in settings {
         let name = setting.split_whitespace().next().unwrap();
-        assert!(readme.contains(&format!("`{name}`")), "README.md does not tell of {name}");
+        assert!(readme.contains(&format!("| `{name}` |")), "README.md does not tell of {name}");
     }
 }
 
 #[tokio::test]
 async fn it_ends_when_asked_to_and_finishes_what_is_under_way() {
     let world = World::new("graceful").await;
-    let minio = world.own_minio(None).await;
+    let minio = world.own_minio(vec![]).await;
     let operator = world.operator(&Provider::Minio(minio.access()), &[]).await;
     for number in 0..10 {
         world.create(&format!("demo-{number}"), spec(&format!("app-{number}"))).await;

@@ -190,6 +190,28 @@ async fn each_failure_is_of_its_class() {
 }
 
 #[tokio::test]
+async fn another_region_than_the_servers_is_told() {
+    let (world, key) = (World::new("region").await, SecretKey::draw().unwrap());
+    let minio = world.own_minio(vec![("MINIO_SITE_REGION", "eu-1".to_owned())]).await;
+    let MinioAccess { endpoint, root_user, root_password } = minio.access();
+    let provider = Minio::new(Settings {
+        endpoint: endpoint.parse().unwrap(),
+        region: "eu-1".to_owned(),
+        access_key: root_user,
+        secret_key: root_password.into(),
+        ..settings(&world)
+    })
+    .unwrap();
+    provision(&provider, &Grant { region: "eu-1".to_owned(), ..grant("right") }, &key).await;
+    let wrong = grant("wrong");
+    provider.put_policy(&wrong).await.unwrap();
+    provider.create_bucket(&wrong).await.unwrap();
+    provider.put_user(&wrong, &key).await.unwrap();
+    let error = provider.verify(&wrong, &key).await.unwrap_err();
+    assert!(matches!(&error, Error::Invalid(text) if text.contains("is us-east-1 the server's region?")), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_key_that_opens_more_than_its_bucket_is_not_handed_out() {
     let (world, grant, key) = (World::new("wide").await, grant("wide"), SecretKey::draw().unwrap());
     let (provider, mc) = (Minio::new(settings(&world)).unwrap(), world.mc());

@@ -141,6 +141,8 @@ impl S3 {
             Ok(_) => Ok(true),
             Err(error) => match failure("HeadBucket", &error) {
                 Error::Unavailable(message) => Err(Error::Unavailable(message)),
+                // An answer to HEAD has no body that says more.
+                Error::Invalid(message) => Err(Error::Invalid(format!("{message}; is {} the server's region?", grant.region))),
                 _ => Ok(false),
             },
         }

@@ -45,7 +45,7 @@ impl Cluster {
             if !with_minio {
                 return Ok(None);
             }
-            Minio::start(bin, &pki, &dir.path().join("minio"), None).await.map(Some)
+            Minio::start(bin, &pki, &dir.path().join("minio"), vec![]).await.map(Some)
         };
         let (control_plane, minio) = tokio::try_join!(ControlPlane::start(bin, &pki, dir.path()), minio)?;
         Ok(Self { minio, _control_plane: control_plane, pki, dir })

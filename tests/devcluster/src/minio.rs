@@ -13,16 +13,15 @@ pub struct Minio {
     bin: PathBuf,
     pki: Pki,
     dir: PathBuf,
-    audit_webhook: Option<String>,
+    env: Vec<(&'static str, String)>,
 }
 
 impl Minio {
-    /// Starts a server with its data below `dir`, and waits until it answers. With `audit_webhook`, it posts a record of each
-    /// request to that URL.
+    /// Starts a server with its data below `dir` and with more variables in its environment, and waits until it answers.
     ///
     /// # Errors
     /// With the end of its log.
-    pub async fn start(bin: &Path, pki: &Pki, dir: &Path, audit_webhook: Option<String>) -> anyhow::Result<Self> {
+    pub async fn start(bin: &Path, pki: &Pki, dir: &Path, env: Vec<(&'static str, String)>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir.join("certs"))?;
         std::fs::copy(pki.certificate(Pki::SERVER), dir.join("certs/public.crt"))?;
         std::fs::copy(pki.key(Pki::SERVER), dir.join("certs/private.key"))?;
@@ -32,7 +31,7 @@ impl Minio {
             root_password: Alphanumeric.sample_string(&mut rand::rng(), 40),
         };
         let (bin, pki, dir) = (bin.to_owned(), pki.clone(), dir.to_owned());
-        let mut minio = Self { process: None, access, bin, pki, dir, audit_webhook };
+        let mut minio = Self { process: None, access, bin, pki, dir, env };
         minio.resume().await?;
         Ok(minio)
     }
@@ -68,18 +67,15 @@ impl Minio {
         let path = |name: &str| dir.join(name).display().to_string();
         let args =
             ["server", "--quiet", "--address", address, "--certs-dir", &path("certs"), &path("data")].map(ToOwned::to_owned);
-        let mut env = vec![
+        let mut env = self.env.clone();
+        env.extend([
             ("MINIO_ROOT_USER", root_user.clone()),
             ("MINIO_ROOT_PASSWORD", root_password.clone()),
             ("MINIO_BROWSER", "off".to_owned()),
             // The folder is on the disk of the operating system.
             ("MINIO_CI_CD", "on".to_owned()),
             ("HOME", path("")),
-        ];
-        if let Some(url) = &self.audit_webhook {
-            env.push(("MINIO_AUDIT_WEBHOOK_ENABLE_tests", "on".to_owned()));
-            env.push(("MINIO_AUDIT_WEBHOOK_ENDPOINT_tests", url.clone()));
-        }
+        ]);
         let mut process = Process::start(&self.bin.join("minio"), &args, &env, &dir.join("minio.log"))?;
         let http = self.pki.http_client(Pki::ADMIN)?;
         let health = format!("{endpoint}/minio/health/ready");

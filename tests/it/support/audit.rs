@@ -36,7 +36,7 @@ impl ApiAudit {
 
 /// The requests of one MinIO.
 pub struct MinioAudit {
-    pub url: String,
+    url: String,
     records: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -55,6 +55,11 @@ impl MinioAudit {
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { url, records }
+    }
+
+    /// The variables that make a MinIO post its records here.
+    pub fn env(&self) -> Vec<(&'static str, String)> {
+        vec![("MINIO_AUDIT_WEBHOOK_ENABLE_tests", "on".to_owned()), ("MINIO_AUDIT_WEBHOOK_ENDPOINT_tests", self.url.clone())]
     }
 
     /// What was asked until now. Records come late but in order: a last request marks the end.

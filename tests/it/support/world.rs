@@ -107,9 +107,9 @@ impl World {
         Provider::Minio(self.env.minio.clone().expect("the cluster has a MinIO"))
     }
 
-    /// A MinIO of this world's own.
-    pub async fn own_minio(&self, audit_webhook: Option<String>) -> Minio {
-        Minio::start(&self.env.bin, &self.env.pki, &self.dir.join("minio"), audit_webhook).await.unwrap()
+    /// A MinIO of this world's own, with more variables in its environment.
+    pub async fn own_minio(&self, env: Vec<(&'static str, String)>) -> Minio {
+        Minio::start(&self.env.bin, &self.env.pki, &self.dir.join("minio"), env).await.unwrap()
     }
 
     /// `mc` as the administrator of the cluster's MinIO.
