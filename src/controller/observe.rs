@@ -168,3 +168,38 @@ async fn app_id_allowed(ctx: &Context, object: &AppBucket) -> Result<bool, Error
     let listed = found.and_then(|namespace| namespace.annotations().get(APP_IDS_ANNOTATION).cloned());
     Ok(listed.is_some_and(|ids| ids.split(',').any(|id| id.trim() == object.spec.app_id)))
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+    use super::*;
+    use crate::fixtures::app_bucket;
+
+    fn owned_by(change: impl FnOnce(&mut OwnerReference)) -> ObjectMeta {
+        let mut owner = app_bucket("demo").controller_owner_ref(&()).unwrap();
+        change(&mut owner);
+        ObjectMeta { owner_references: Some(vec![owner]), ..Default::default() }
+    }
+
+    #[test]
+    fn a_secret_is_ours_by_its_controllers_uid_and_by_nothing_else() {
+        let object = app_bucket("demo");
+        let of = |metadata: ObjectMeta| ownership(&metadata, &object);
+        assert!(matches!(of(owned_by(|_| {})), Ownership::Ours));
+        assert!(matches!(of(owned_by(|owner| "another".clone_into(&mut owner.uid))), Ownership::Predecessor));
+        assert!(matches!(of(owned_by(|owner| owner.controller = None)), Ownership::Foreign));
+        let stranger = |owner: &mut OwnerReference| {
+            "another".clone_into(&mut owner.uid);
+            "ConfigMap".clone_into(&mut owner.kind);
+        };
+        assert!(matches!(of(owned_by(stranger)), Ownership::Foreign));
+        let sibling = |owner: &mut OwnerReference| {
+            "another".clone_into(&mut owner.uid);
+            "other".clone_into(&mut owner.name);
+        };
+        assert!(matches!(of(owned_by(sibling)), Ownership::Foreign));
+        let labels = [(MANAGED_BY_LABEL.0.to_owned(), MANAGED_BY_LABEL.1.to_owned())];
+        assert!(matches!(of(ObjectMeta { labels: Some(labels.into()), ..Default::default() }), Ownership::Foreign));
+    }
+}

@@ -4,7 +4,7 @@ use appbucket_operator::crd::{AppBucket, EnvPolicy};
 use axum::http::Method;
 use serde_json::json;
 
-use crate::support::{Answer, Operator, TestProducer, World, condition, eventually, reason_of, secret_value, spec};
+use crate::support::{Answer, ApiAudit, Operator, TestProducer, World, condition, eventually, reason_of, secret_value, spec};
 
 async fn start(name: &str, more: &[&str]) -> (World, TestProducer, Operator) {
     let world = World::new(name).await;
@@ -115,7 +115,7 @@ async fn an_outage_of_the_producer_heals() {
     world.wait("demo", "published", published).await;
     let requests = producer.requests();
     assert_eq!(requests.len(), 5, "{requests:?}");
-    let waited = requests[4].at - requests[3].at;
+    let waited = requests[4].at.duration_since(requests[3].at);
     assert!(waited.as_secs() >= 2, "Retry-After: 2, and it came after {waited:?}");
 }
 
@@ -137,12 +137,18 @@ async fn the_newest_bucket_is_the_one_that_is_published() {
     let environment = producer.environment("app").unwrap();
     assert_eq!((&environment["bucket_id"], &environment["bucket_refs"]), (&json!(both[1]), &json!(both)));
     world.wait_event("old", "EnvSuperseded").await;
+    // The flag was taken from the old one before the new values were sent: a crash in between leaves none, not two.
+    let sent = producer.requests().last().unwrap().at;
+    let writes = ApiAudit::of_operator(&world).writes();
+    let taken = writes.iter().filter(|write| write.what.contains("appbuckets/old/status") && write.at < sent).count();
+    assert_eq!(taken, 2, "provisioned; flag taken: {writes:?}");
 
     // It falls back to the older one, and is withdrawn with the last.
     world.delete("new").await;
     let old = world.wait("old", "published again", published).await;
     producer.wait_environment("app", Some(&both[0])).await;
     assert_eq!(refs(&old), [both[0].clone()]);
+    assert!(producer.requests().iter().all(|request| request.method == Method::PUT), "there was never no environment");
     world.delete("old").await;
     world.wait_gone("old").await;
     producer.wait_environment("app", None).await;

@@ -189,5 +189,5 @@ async fn what_is_converged_is_left_alone() {
     .await;
     let more: Vec<_> = audit.writes().into_iter().skip(writes.len()).collect();
     assert_eq!(more.len(), 1, "{more:?}");
-    assert!(more[0].contains("appbuckets/demo/status"), "{more:?}");
+    assert!(more[0].what.contains("appbuckets/demo/status"), "{more:?}");
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::{Json, Router, extract::State, routing::post};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Mc, World, eventually, world::ACCOUNT};
@@ -22,16 +23,28 @@ impl ApiAudit {
         Self { log: world.env.dir.join("audit.log"), user }
     }
 
-    /// All its writes, as verb and path.
-    pub fn writes(&self) -> Vec<String> {
+    /// All its writes.
+    pub fn writes(&self) -> Vec<ApiWrite> {
         let log = std::fs::read_to_string(&self.log).unwrap();
         let records =
             log.lines().filter(|line| line.contains(&self.user)).map(|line| serde_json::from_str::<Value>(line).unwrap());
         records
             .filter(|record| record["user"]["username"] == self.user.as_str())
-            .map(|record| format!("{} {}", record["verb"].as_str().unwrap(), record["requestURI"].as_str().unwrap()))
+            .map(|record| ApiWrite {
+                what: format!("{} {}", record["verb"].as_str().unwrap(), record["requestURI"].as_str().unwrap()),
+                at: record["requestReceivedTimestamp"].as_str().unwrap().parse().unwrap(),
+            })
             .collect()
     }
+}
+
+/// One write.
+#[derive(Debug)]
+pub struct ApiWrite {
+    /// Verb and path.
+    pub what: String,
+    /// When it came in.
+    pub at: Timestamp,
 }
 
 /// The requests of one MinIO.

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::any,
 };
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{DEADLINE, World, eventually};
@@ -35,7 +36,7 @@ pub struct Recorded {
     pub method: Method,
     pub app_id: String,
     pub body: Value,
-    pub at: Instant,
+    pub at: Timestamp,
 }
 
 pub struct TestProducer {
@@ -128,7 +129,7 @@ async fn handle(
             method: method.clone(),
             app_id: app_id.clone(),
             body: body.clone(),
-            at: Instant::now(),
+            at: Timestamp::now(),
         });
         if authorization != format!("Bearer {}", state.token) {
             // A careless producer repeats what it was sent: the operator must not pass it on.
