@@ -21,6 +21,7 @@ pub struct Member {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    owner: Option<String>,
     uid: String,
     created: Option<Time>,
     provisioned: bool,
@@ -35,6 +36,7 @@ impl Member {
         Self {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
+            owner: object.owner().map(ToOwned::to_owned),
             uid: object.uid().unwrap_or_default(),
             created: object.creation_timestamp(),
             provisioned: object.bucket_status().is_some(),
@@ -69,12 +71,16 @@ impl App {
         self
     }
 
-    /// The namespace that the app belongs to: the first that holds a bucket of it. What is provisioned comes first, so that a
-    /// claim that was granted stays granted.
+    /// Whom the app belongs to: the first that has a bucket of it. What is provisioned comes first, so that a claim that was
+    /// granted stays granted.
     #[must_use]
-    pub fn namespace(&self) -> Option<&str> {
-        let first = self.0.iter().min_by_key(|member| (!member.provisioned, member.age()));
-        first.map(|member| member.namespace.as_str())
+    pub fn holder(&self) -> Option<Holder> {
+        let first = |members: &mut dyn Iterator<Item = &Member>| {
+            members.min_by_key(|member| (!member.provisioned, member.age())).cloned()
+        };
+        let namespace = first(&mut self.0.iter())?.namespace;
+        let owner = first(&mut self.0.iter().filter(|member| member.owner.is_some() && member.namespace == namespace));
+        Some(Holder { namespace, owner: owner.and_then(|member| member.owner) })
     }
 
     /// The ids of the app's buckets in that namespace, oldest first.
@@ -104,6 +110,24 @@ impl Member {
     }
 }
 
+/// Whom an app belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The namespace.
+    pub namespace: String,
+    /// Within it, the principal of the front doors, if it was claimed there.
+    pub owner: Option<String>,
+}
+
+impl Holder {
+    /// Whether the object may have a bucket of the app. What was declared to the API server goes by its rules alone.
+    #[must_use]
+    pub fn admits(&self, object: &AppBucket) -> bool {
+        object.namespace().unwrap_or_default() == self.namespace
+            && (self.owner.is_none() || object.owner().is_none() || self.owner.as_deref() == object.owner())
+    }
+}
+
 /// All apps, as the watches of `AppBuckets` tell them.
 pub struct Apps {
     index: Mutex<Index>,
@@ -114,9 +138,9 @@ pub struct Apps {
 #[derive(Default)]
 struct Index {
     apps: HashMap<String, HashMap<String, Member>>,
-    /// The namespace that an app was granted to, until its last bucket there is gone: two new claims in the same second
-    /// must not both be the first.
-    granted: HashMap<String, String>,
+    /// Whom an app was granted to, until the last bucket there is gone: two new claims in the same second must not both be the
+    /// first.
+    granted: HashMap<String, Holder>,
     /// By watch, the UIDs of a list that is being read; what it does not hold is gone.
     listed: HashMap<Scope, HashSet<String>>,
     /// The watches that were read through once.
@@ -169,15 +193,21 @@ impl Apps {
         self.index().app(app_id)
     }
 
-    /// Grants the app to a namespace, until its last bucket there is gone, and says to which.
+    /// Grants the app to the first who claims it, until the last bucket there is gone, and says to whom.
     #[must_use]
-    pub fn claim(&self, object: &AppBucket) -> String {
+    pub fn claim(&self, object: &AppBucket) -> Holder {
         let app_id = &object.spec.app_id;
         let mut index = self.index();
-        let first = index.app(app_id).namespace().map(ToOwned::to_owned);
         // An object that the watch has not told of yet is not granted for good.
-        let Some(first) = first else { return object.namespace().unwrap_or_default() };
-        index.granted.entry(app_id.clone()).or_insert(first).clone()
+        let Some(first) = index.app(app_id).holder() else {
+            return Holder { namespace: object.namespace().unwrap_or_default(), owner: object.owner().map(ToOwned::to_owned) };
+        };
+        let granted = index.granted.entry(app_id.clone()).or_insert_with(|| first.clone());
+        // It may have been granted before anybody claimed it at the front doors.
+        if granted.owner.is_none() && granted.namespace == first.namespace {
+            granted.owner = first.owner;
+        }
+        granted.clone()
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -204,8 +234,12 @@ impl Index {
     fn remove(&mut self, app_id: &str, uid: &str) -> Vec<(String, String)> {
         let Some(members) = self.apps.get_mut(app_id) else { return vec![] };
         members.remove(uid);
-        let holder_is_there = |namespace: &String| members.values().any(|member| member.namespace == *namespace);
-        if !self.granted.get(app_id).is_some_and(holder_is_there) {
+        let is_there = |holder: &Holder| {
+            members
+                .values()
+                .any(|member| member.namespace == holder.namespace && (holder.owner.is_none() || member.owner == holder.owner))
+        };
+        if !self.granted.get(app_id).is_some_and(is_there) {
             self.granted.remove(app_id);
         }
         let others = names(members.values());
@@ -255,8 +289,8 @@ mod tests {
     #[test]
     fn the_oldest_claim_wins_and_a_granted_one_stays() {
         let (a, b) = (object("a", "x", 2), object("b", "y", 1));
-        assert_eq!(app(&[a.clone(), b.clone()]).namespace(), Some("b"));
-        assert_eq!(app(&[provisioned(a), b]).namespace(), Some("a"), "a bucket that exists is not taken away");
+        assert_eq!(app(&[a.clone(), b.clone()]).holder().unwrap().namespace, "b");
+        assert_eq!(app(&[provisioned(a), b]).holder().unwrap().namespace, "a", "a bucket that exists is not taken away");
     }
 
     #[test]
@@ -264,11 +298,29 @@ mod tests {
         let apps = Apps::new(1);
         let (late, early) = (object("a", "x", 1), object("b", "y", 1));
         apps.observe(&None, &Event::Apply(early.clone()));
-        assert_eq!(apps.claim(&early), "b");
+        assert_eq!(apps.claim(&early).namespace, "b");
         apps.observe(&None, &Event::Apply(late.clone()));
-        assert_eq!(apps.claim(&late), "b", "its UID is lower, but the claim is granted");
+        assert_eq!(apps.claim(&late).namespace, "b", "its UID is lower, but the claim is granted");
         apps.observe(&None, &Event::Delete(early));
-        assert_eq!(apps.claim(&late), "a");
+        assert_eq!(apps.claim(&late).namespace, "a");
+    }
+
+    #[test]
+    fn an_app_that_was_claimed_at_the_front_doors_is_nobody_elses() {
+        let owned = |name, second, owner: &str| {
+            let mut object = object("a", name, second);
+            object.metadata.annotations = Some([(crate::crd::OWNER_ANNOTATION.to_owned(), owner.to_owned())].into());
+            object
+        };
+        let (declared, first, second) = (object("a", "declared", 1), owned("first", 2, "ann"), owned("second", 3, "bob"));
+        let apps = Apps::new(1);
+        for object in [&declared, &first, &second] {
+            apps.observe(&None, &Event::Apply(object.clone()));
+        }
+        let admitted = |object: &AppBucket| apps.claim(object).admits(object);
+        assert!(admitted(&declared) && admitted(&first) && !admitted(&second));
+        apps.observe(&None, &Event::Delete(first));
+        assert!(admitted(&second));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) async fn act(
         Step::Adopt => return adopt(ctx, object, &grant.bucket).await.map(Ok),
         Step::CreateSecret => return create_secret(ctx, object, credentials).await,
         Step::RepairSecret => return repair_secret(ctx, object, seen, credentials).await,
-        Step::LeaveEnvironment => return environment::leave(ctx, object, &seen.app_namespace).await,
+        Step::LeaveEnvironment => return environment::leave(ctx, object, &seen.holder).await,
         Step::Release => return release(ctx, object).await.map(Ok),
         Step::PutPolicy => provider.put_policy(grant).await,
         Step::CreateBucket => provider.create_bucket(grant).await,

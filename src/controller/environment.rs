@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{Context, Error, FIELD_MANAGER, act::api, stop::Stop};
 use crate::{
-    apps::{App, Member},
+    apps::{App, Holder, Member},
     crd::{AppBucket, EnvPolicy, reason},
     credentials::Credentials,
     identity::bucket_id,
@@ -136,15 +136,14 @@ pub(super) async fn settle(
 
 /// Before an object goes: if it is the last of its app to be published, the keys are withdrawn. Otherwise the next newest
 /// publishes itself, as the watch of this deletion tells it to.
-pub(super) async fn leave(ctx: &Context, object: &AppBucket, app_namespace: &str) -> Result<Result<(), Stop>, Error> {
+pub(super) async fn leave(ctx: &Context, object: &AppBucket, holder: &Holder) -> Result<Result<(), Stop>, Error> {
     let Some(producer) = &ctx.producer else { return Ok(Ok(())) };
-    let namespace = object.namespace().unwrap_or_default();
-    if object.spec.env_policy == EnvPolicy::None || namespace != app_namespace {
+    if object.spec.env_policy == EnvPolicy::None || !holder.admits(object) {
         return Ok(Ok(()));
     }
     let _lock = ctx.locks.lock(&object.spec.app_id).await;
     let app = App::new(fresh_list(ctx, object).await?.iter().map(Member::of));
-    if app.winner(&namespace).is_some() {
+    if app.winner(&holder.namespace).is_some() {
         return Ok(Ok(()));
     }
     match producer.withdraw(&object.spec.app_id).await {

@@ -11,6 +11,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::{Context, Error};
 use crate::{
+    apps::Holder,
     crd::{APP_IDS_ANNOTATION, APPBUCKET_LABEL, AppBucket, DeletionPolicy},
     credentials::{Credentials, SecretKey, secret_key_in},
     identity::Identity,
@@ -26,8 +27,8 @@ pub struct Seen {
     pub identity: Identity,
     /// The same, as the provider wants it.
     pub grant: Grant,
-    /// The namespace that the app belongs to.
-    pub app_namespace: String,
+    /// Whom the app belongs to.
+    pub holder: Holder,
     /// Whether the namespace may use the app id (strict mode; otherwise always).
     pub app_id_allowed: bool,
     /// The Secret of the name that the object asks for.
@@ -100,11 +101,11 @@ pub async fn observe(ctx: &Context, object: &AppBucket) -> Result<Seen, Error> {
     } else {
         tokio::try_join!(secret(ctx, object), app_id_allowed(ctx, object))?
     };
-    let app_namespace = ctx.apps.claim(object);
+    let holder = ctx.apps.claim(object);
     let needs_backend = if object.is_deleting() {
         object.has_finalizer() && object.spec.deletion_policy == DeletionPolicy::Delete
     } else {
-        app_id_allowed && app_namespace == namespace && matches!(secret, SecretState::Missing | SecretState::Ours(_))
+        app_id_allowed && holder.admits(object) && matches!(secret, SecretState::Missing | SecretState::Ours(_))
     };
     let backend = if needs_backend {
         let key = match &secret {
@@ -115,7 +116,7 @@ pub async fn observe(ctx: &Context, object: &AppBucket) -> Result<Seen, Error> {
     } else {
         None
     };
-    Ok(Seen { identity, grant, app_namespace, app_id_allowed, secret, backend })
+    Ok(Seen { identity, grant, holder, app_id_allowed, secret, backend })
 }
 
 /// Reads metadata first: the content of a Secret that is not ours is none of our business.

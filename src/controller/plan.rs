@@ -166,7 +166,13 @@ fn refuse_foreign_app(object: &AppBucket, seen: &Seen) -> Result<(), Stop> {
             ),
         ));
     }
-    if seen.app_namespace != namespace {
+    if seen.holder.namespace == namespace && !seen.holder.admits(object) {
+        return Err(Stop::refused(
+            reason::APP_OWNED_BY_ANOTHER_PRINCIPAL,
+            format!("app {app_id} belongs to somebody else, who had a bucket of it first; use another app id"),
+        ));
+    }
+    if !seen.holder.admits(object) {
         // The other namespace is not named: its existence is none of this tenant's business.
         return Err(Stop::refused(
             reason::APP_OWNED_BY_ANOTHER_NAMESPACE,

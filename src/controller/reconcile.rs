@@ -152,13 +152,12 @@ async fn act_in_order(
 
 /// The buckets of the app, this one included as soon as it is there; none of an app that is another namespace's.
 fn bucket_refs(ctx: &Context, object: &AppBucket, seen: &Seen, provisioned: bool) -> Vec<String> {
-    let namespace = object.namespace().unwrap_or_default();
-    if seen.app_namespace != namespace {
+    if !seen.holder.admits(object) {
         return vec![];
     }
     let app = ctx.apps.get(&object.spec.app_id);
     let app = if provisioned { app.with_provisioned(object) } else { app };
-    app.bucket_refs(&namespace)
+    app.bucket_refs(&seen.holder.namespace)
 }
 
 /// Only onto the version that was looked at: a newer one deserves a look of its own.

@@ -20,6 +20,8 @@ pub const BUCKET_NAME_ANNOTATION: &str = "storage.openfactory.tech/bucket-name";
 pub const APP_IDS_ANNOTATION: &str = "storage.openfactory.tech/app-ids";
 /// On a Secret: the name of the `AppBucket` that it belongs to.
 pub const APPBUCKET_LABEL: &str = "storage.openfactory.tech/appbucket";
+/// Who asked for the bucket at the front doors; written by them, never taken from a request.
+pub const OWNER_ANNOTATION: &str = "storage.openfactory.tech/owner";
 /// Asks for a reconcile now; the value is an opaque token (Flux's convention, `fluxcd.io/docs`).
 pub const REQUESTED_AT_ANNOTATION: &str = "reconcile.fluxcd.io/requestedAt";
 
@@ -146,6 +148,12 @@ impl AppBucket {
     #[must_use]
     pub fn bucket_status(&self) -> Option<BucketStatus> {
         self.status.as_ref()?.status
+    }
+
+    /// Who asked for it at the front doors; nobody, if it was declared to the API server.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        self.annotation(OWNER_ANNOTATION)
     }
 
     /// The value of an annotation.

@@ -154,6 +154,8 @@ pub mod reason {
     pub const BUCKET_NOT_EMPTY: &str = "BucketNotEmpty";
     /// The app id is in use by another namespace.
     pub const APP_OWNED_BY_ANOTHER_NAMESPACE: &str = "AppOwnedByAnotherNamespace";
+    /// The app id is in use by somebody else at the front doors.
+    pub const APP_OWNED_BY_ANOTHER_PRINCIPAL: &str = "AppOwnedByAnotherPrincipal";
     /// Strict mode: the namespace may not use this app id.
     pub const APP_ID_NOT_ALLOWED: &str = "AppIdNotAllowed";
     /// The bucket is real and the operator runs in stub mode.

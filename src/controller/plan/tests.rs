@@ -1,5 +1,8 @@
+use kube::ResourceExt;
+
 use super::*;
 use crate::{
+    apps::Holder,
     controller::observe::OurSecret,
     credentials::SecretKey,
     fixtures::{app_bucket, grant, provisioned},
@@ -31,7 +34,7 @@ fn seen(object: &AppBucket, secret: SecretState, backend: Observation) -> Seen {
     Seen {
         grant: Grant { bucket: identity.bucket_name.clone(), ..grant("demo") },
         identity,
-        app_namespace: "team".to_owned(),
+        holder: Holder { namespace: "team".to_owned(), owner: None },
         app_id_allowed: true,
         secret,
         backend: Some(Ok(backend)),
@@ -122,8 +125,14 @@ fn what_is_not_ours_stops_it() {
 #[test]
 fn apps_of_others_and_demotion_are_refused_before_anything_else() {
     let object = provisioned(app_bucket("demo"));
-    let elsewhere = Seen { app_namespace: "other".to_owned(), ..seen(&object, ours(), NOTHING) };
+    let holder =
+        |namespace: &str, owner: Option<&str>| Holder { namespace: namespace.to_owned(), owner: owner.map(ToOwned::to_owned) };
+    let elsewhere = Seen { holder: holder("other", None), ..seen(&object, ours(), NOTHING) };
     assert_eq!(refusal(&object, &elsewhere, Kind::Minio), reason::APP_OWNED_BY_ANOTHER_NAMESPACE);
+    let mut owned = object.clone();
+    owned.annotations_mut().insert(crate::crd::OWNER_ANNOTATION.to_owned(), "bob".to_owned());
+    let taken = Seen { holder: holder("team", Some("ann")), ..seen(&owned, ours(), NOTHING) };
+    assert_eq!(refusal(&owned, &taken, Kind::Minio), reason::APP_OWNED_BY_ANOTHER_PRINCIPAL);
     let forbidden = Seen { app_id_allowed: false, ..seen(&object, ours(), NOTHING) };
     assert_eq!(refusal(&object, &forbidden, Kind::Minio), reason::APP_ID_NOT_ALLOWED);
     assert_eq!(refusal(&object, &seen(&object, ours(), NOTHING), Kind::Stub), reason::DEMOTION_REFUSED);
