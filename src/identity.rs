@@ -63,7 +63,7 @@ fn digest(purpose: &str, uid: &str) -> [u8; 32] {
 
 /// Lowercase letters, digits and single hyphens, none at the ends, at most 56 characters, not empty. So a name made of it
 /// starts with none of S3's reserved prefixes but `sthree-`, which is kept apart by a letter.
-fn clean(slug: &str) -> String {
+pub(crate) fn clean(slug: &str) -> String {
     let mut cleaned = String::new();
     for c in slug.chars().map(|c| c.to_ascii_lowercase()) {
         if c.is_ascii_alphanumeric() {

@@ -5,6 +5,8 @@
 //! result in the status (pure, then one patch if it differs). Buckets come from a [`provider`], which knows nothing of
 //! Kubernetes; credentials go into a Secret and, through the [`producer`] API, into the app's environment.
 //!
+//! The front doors, [`rest`] and [`mcp`], are thin adapters of one [`service`], which only creates and reads `AppBuckets`.
+//!
 //! [`cli`] is the one place where settings become objects.
 
 pub mod apps;
@@ -13,8 +15,11 @@ pub mod controller;
 pub mod crd;
 pub mod credentials;
 pub mod identity;
+pub mod mcp;
 pub mod producer;
 pub mod provider;
+pub mod rest;
+pub mod service;
 
 #[cfg(test)]
 mod fixtures;

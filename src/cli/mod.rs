@@ -1,22 +1,29 @@
 //! The command line: the one place where settings become objects.
 
 mod checks;
+mod serve;
 mod settings;
 
 use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use clap::{Parser, Subcommand, error::ErrorKind};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, Config, ResourceExt};
+use k8s_openapi::api::{authentication::v1::SelfSubjectReview, core::v1::Namespace};
+use kube::{Api, Client, Config, ResourceExt, api::PostParams};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use self::settings::{ControllerArgs, LogFormat};
+use self::{
+    serve::{McpArgs, ServeArgs},
+    settings::{ControllerArgs, LogArgs, LogFormat},
+};
 use crate::{
     controller::{self, Context},
     crd::custom_resource_definition,
+    rest,
+    service::{Principal, Service},
 };
 
 /// The exit code for wrong settings; the one that clap uses.
@@ -25,6 +32,8 @@ const WRONG_SETTINGS: u8 = 2;
 const READ_TIMEOUT: Duration = Duration::from_mins(5);
 /// A pod has 30 seconds from SIGTERM to SIGKILL.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(25);
+/// What an answer may take on top of the wait for the controller.
+const ANSWER_MARGIN: Duration = Duration::from_secs(15);
 
 /// Gives every app an S3 bucket: provisions buckets, policies and key pairs on MinIO for AppBucket resources.
 #[derive(Parser)]
@@ -38,6 +47,10 @@ struct Cli {
 enum Command {
     /// Run the controller.
     Controller(Box<ControllerArgs>),
+    /// Run the front doors: REST, and MCP over HTTP.
+    Serve(Box<ServeArgs>),
+    /// Speak MCP over stdin and stdout, with the rights of the kubeconfig's user.
+    Mcp(Box<McpArgs>),
     /// Print the CustomResourceDefinition as YAML.
     Crd,
 }
@@ -67,6 +80,8 @@ pub async fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Controller(args) => controller(*args).await,
+        Command::Serve(args) => serve(*args).await,
+        Command::Mcp(args) => mcp(*args).await,
         Command::Crd => print_crd(),
     };
     match outcome {
@@ -101,21 +116,11 @@ fn print_crd() -> Result<(), Exit> {
 }
 
 async fn controller(args: ControllerArgs) -> Result<(), Exit> {
-    start_logging(&args)?;
-    // It fails only where a provider was chosen before.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    start(&args.logs)?;
     let provider = args.provider().map_err(Exit::wrong_settings)?;
     let producer = args.producer().map_err(Exit::wrong_settings)?;
     let settings = args.controller();
-
-    let mut config = Config::infer()
-        .await
-        .map_err(|error| Exit::wrong_settings(format!("no way to the API server: {}", crate::error_chain(&error))))?;
-    // The controller retries, with backoff and where it can be seen.
-    config.default_retry = false;
-    config.read_timeout = Some(READ_TIMEOUT);
-    let client = Client::try_from(config)
-        .map_err(|error| Exit::wrong_settings(format!("no way to the API server: {}", crate::error_chain(&error))))?;
+    let client = client().await?;
 
     let shutdown = shutdown_token()?;
     let cluster_id = tokio::select! {
@@ -124,20 +129,71 @@ async fn controller(args: ControllerArgs) -> Result<(), Exit> {
     };
     tracing::info!(provider = ?provider.kind(), endpoint = %provider.endpoint(), producer = producer.is_some(), cluster_id, "starting");
     let ctx = Context::new(client, Arc::clone(&provider), producer, cluster_id, settings);
-    let controller = controller::run(ctx, shutdown.clone());
+    until_shutdown(controller::run(ctx, shutdown.clone()), shutdown).await;
+    Ok(())
+}
+
+async fn serve(args: ServeArgs) -> Result<(), Exit> {
+    start(&args.logs)?;
+    let client = client().await?;
+    let shutdown = shutdown_token()?;
+    let settings = args.service(client.default_namespace());
+    let wait = settings.wait;
+    tracing::info!(listen = %args.listen, namespace = settings.namespace, "starting");
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| Exit::wrong_settings(format!("--listen {}: {error}", args.listen)))?;
+    let service = Service::new(client.clone(), settings);
+    let mcp = crate::mcp::router(service.clone(), &args.mcp_allowed_hosts, &args.mcp_allowed_origins);
+    let router = rest::router(service, args.authenticator(client), Some(mcp), wait + ANSWER_MARGIN);
+    until_shutdown(rest::serve(listener, router, shutdown.clone()), shutdown).await;
+    Ok(())
+}
+
+/// The caller's own rights count, and nothing is written to stdout but the conversation.
+async fn mcp(args: McpArgs) -> Result<(), Exit> {
+    start(&args.logs)?;
+    let client = client().await?;
+    let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
+    let review = reviews
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await
+        .map_err(|error| Exit::failed(format!("the API server does not say who you are: {}", crate::error_chain(&error))))?;
+    let user = review.status.and_then(|status| status.user_info).unwrap_or_default();
+    let caller = Principal::User { name: user.username.unwrap_or_default(), groups: user.groups.unwrap_or_default() };
+    let settings = args.service(client.default_namespace());
+    crate::mcp::serve_stdio(Service::new(client, settings), caller).await.map_err(Exit::failed)
+}
+
+fn start(logs: &LogArgs) -> Result<(), Exit> {
+    start_logging(logs)?;
+    // It fails only where a provider was chosen before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Ok(())
+}
+
+async fn client() -> Result<Client, Exit> {
+    let wrong = |error: &dyn std::fmt::Display| Exit::wrong_settings(format!("no way to the API server: {error}"));
+    let mut config = Config::infer().await.map_err(|error| wrong(&crate::error_chain(&error)))?;
+    // The controller retries, with backoff and where it can be seen.
+    config.default_retry = false;
+    config.read_timeout = Some(READ_TIMEOUT);
+    Client::try_from(config).map_err(|error| wrong(&error))
+}
+
+async fn until_shutdown(work: impl Future<Output = ()>, shutdown: CancellationToken) {
     let overdue = async {
         shutdown.cancelled().await;
         tracing::info!("shutting down: finishing what is under way");
         tokio::time::sleep(SHUTDOWN_MAX).await;
     };
     tokio::select! {
-        () = controller => tracing::info!("stopped"),
+        () = work => tracing::info!("stopped"),
         () = overdue => tracing::warn!("stopped before everything was finished; the next start goes on with it"),
     }
-    Ok(())
 }
 
-fn start_logging(args: &ControllerArgs) -> Result<(), Exit> {
+fn start_logging(args: &LogArgs) -> Result<(), Exit> {
     let filter = EnvFilter::try_new(&args.log)
         .map_err(|error| Exit::wrong_settings(format!("--log is not a filter such as info,kube=debug: {error}")))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -204,10 +260,12 @@ mod tests {
     #[test]
     fn every_setting_is_explained_and_names_its_variable() {
         let mut command = Cli::command();
-        let controller = command.find_subcommand_mut("controller").unwrap();
-        for argument in controller.get_arguments().filter(|argument| !matches!(argument.get_id().as_str(), "help")) {
-            assert!(argument.get_help().is_some(), "{}", argument.get_id());
-            assert!(argument.get_env().is_some(), "{}", argument.get_id());
+        for name in ["controller", "serve", "mcp"] {
+            let subcommand = command.find_subcommand_mut(name).unwrap();
+            for argument in subcommand.get_arguments().filter(|argument| argument.get_id() != "help") {
+                assert!(argument.get_help().is_some(), "{}", argument.get_id());
+                assert!(argument.get_env().is_some(), "{}", argument.get_id());
+            }
         }
     }
 }

@@ -38,6 +38,16 @@ pub(super) enum LogFormat {
 }
 
 #[derive(Args)]
+pub(super) struct LogArgs {
+    /// What is logged, as a filter of the crate tracing-subscriber: info, debug, or for example info,appbucket_operator=debug
+    #[arg(long, env = "APPBUCKET_LOG", value_name = "FILTER", default_value = "info", help_heading = "Logs")]
+    pub log: String,
+    /// How it is logged, to stderr
+    #[arg(long, env = "APPBUCKET_LOG_FORMAT", value_enum, default_value = "text", help_heading = "Logs")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Args)]
 pub(super) struct ControllerArgs {
     /// Where buckets come from
     #[arg(long, env = "APPBUCKET_PROVIDER", value_enum, default_value = "stub", help_heading = "Provider")]
@@ -122,12 +132,8 @@ pub(super) struct ControllerArgs {
         default_value = "16", help_heading = "Controller")]
     concurrency: u16,
 
-    /// What is logged, as a filter of the crate tracing-subscriber: info, debug, or for example info,appbucket_operator=debug
-    #[arg(long, env = "APPBUCKET_LOG", value_name = "FILTER", default_value = "info", help_heading = "Logs")]
-    pub log: String,
-    /// How it is logged, to stderr
-    #[arg(long, env = "APPBUCKET_LOG_FORMAT", value_enum, default_value = "text", help_heading = "Logs")]
-    pub log_format: LogFormat,
+    #[command(flatten)]
+    pub logs: LogArgs,
 }
 
 impl ControllerArgs {
