@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::support::{Mc, Operator, Provider, World, condition, eventually, reason_of, secret_value, spec};
+use crate::support::{ACCOUNT, Mc, Operator, Provider, World, condition, eventually, reason_of, secret_value, spec};
 
 const SOON: [&str; 4] = ["--stalled-recheck", "300ms", "--max-backoff", "500ms"];
 
@@ -120,7 +120,7 @@ async fn what_is_already_gone_does_not_matter() {
 async fn a_namespace_goes_with_its_app_bucket() {
     let mut world = World::new("stays").await;
     let leaving = world.add_namespace("leaves").await;
-    world.bind_everywhere().await;
+    world.bind_everywhere(ACCOUNT, "appbucket-operator").await;
     let _operator = world.operator(&world.minio(), &SOON).await;
     let api: Api<AppBucket> = Api::namespaced(world.client.clone(), &leaving);
     api.create(&PostParams::default(), &AppBucket::new("demo", delete_policy())).await.unwrap();

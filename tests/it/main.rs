@@ -12,4 +12,5 @@ mod promotion;
 mod provider_contract;
 mod provision;
 mod refusal;
+mod rest;
 mod support;

@@ -4,6 +4,7 @@ mod audit;
 mod mc;
 mod operator;
 mod producer;
+mod server;
 mod world;
 
 pub use self::{
@@ -11,7 +12,8 @@ pub use self::{
     mc::Mc,
     operator::{Operator, Provider},
     producer::{Answer, TestProducer},
-    world::{World, condition, reason_of, run, secret_value, spec},
+    server::{Person, Server},
+    world::{ACCOUNT, World, condition, reason_of, run, secret_value, spec},
 };
 
 use std::time::Duration;

@@ -26,7 +26,7 @@ impl Operator {
     pub async fn start(world: &World, provider: &Provider, args: &[&str]) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let kubeconfig = kubeconfig(world).await;
+        let kubeconfig = kubeconfig(world, ACCOUNT).await;
         let log = world.dir.join(format!("operator-{number}.log"));
         let mut env = vec![("KUBECONFIG", kubeconfig.display().to_string())];
         let watched = world.namespaces.join(",");
@@ -72,14 +72,16 @@ impl Operator {
     }
 }
 
-async fn kubeconfig(world: &World) -> PathBuf {
-    let path = world.dir.join("operator.kubeconfig");
+/// The kubeconfig of a ServiceAccount in this world's namespace.
+pub async fn kubeconfig(world: &World, account: &str) -> PathBuf {
+    let path = world.dir.join(format!("{account}.kubeconfig"));
     if path.exists() {
         return path;
     }
-    let token = world.kubectl(&["create", "token", ACCOUNT], "").await.unwrap();
+    let token = world.kubectl(&["create", "token", account], "").await.unwrap();
     world.keep_secret(token.trim());
     let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&world.env.kubeconfig).unwrap()).unwrap();
+    config["contexts"][0]["context"]["namespace"] = world.namespace.clone().into();
     config["users"][0]["user"] = serde_json::json!({ "token": token.trim() });
     std::fs::write(&path, config.to_string()).unwrap();
     path

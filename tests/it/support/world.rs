@@ -45,7 +45,7 @@ impl World {
         world.namespace = world.add_namespace(name).await;
         world.dir = world.env.dir.join("worlds").join(&world.namespace);
         std::fs::create_dir_all(&world.dir).unwrap();
-        world.create_account().await;
+        world.create_account(ACCOUNT, &[], &["appbucket-operator-namespaces"]).await;
         world
     }
 
@@ -56,39 +56,40 @@ impl World {
             serde_json::from_value(json!({ "metadata": { "generateName": format!("{name}-") } })).unwrap();
         let namespace = namespaces.create(&PostParams::default(), &namespace).await.unwrap().name_any();
         self.namespaces.push(namespace.clone());
-        let first = self.namespaces[0].clone();
-        let binding: RoleBinding = serde_json::from_value(json!({
-            "metadata": { "name": ACCOUNT },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "appbucket-operator" },
-            "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": first }],
-        }))
-        .unwrap();
-        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), &namespace);
-        bindings.create(&PostParams::default(), &binding).await.unwrap();
+        self.bind(ACCOUNT, "appbucket-operator", &namespace).await;
         namespace
     }
 
-    async fn create_account(&self) {
-        let account: ServiceAccount = serde_json::from_value(json!({ "metadata": { "name": ACCOUNT } })).unwrap();
+    /// Makes a ServiceAccount in this world's first namespace, with those ClusterRoles there and those everywhere.
+    pub async fn create_account(&self, name: &str, here: &[&str], everywhere: &[&str]) {
+        let account: ServiceAccount = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         accounts.create(&PostParams::default(), &account).await.unwrap();
-        self.bind_cluster_role("appbucket-operator-namespaces").await;
+        for role in here {
+            self.bind(name, role, &self.namespace).await;
+        }
+        for role in everywhere {
+            self.bind_everywhere(name, role).await;
+        }
     }
 
-    /// Gives this world's operator its rights in all namespaces.
-    pub async fn bind_everywhere(&self) {
-        self.bind_cluster_role("appbucket-operator").await;
+    async fn bind(&self, account: &str, role: &str, namespace: &str) {
+        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
+        bindings.create(&PostParams::default(), &serde_json::from_value(self.binding(account, role)).unwrap()).await.unwrap();
     }
 
-    async fn bind_cluster_role(&self, role: &str) {
-        let binding: ClusterRoleBinding = serde_json::from_value(json!({
-            "metadata": { "name": format!("{}-{role}", self.namespace) },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
-            "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.namespace }],
-        }))
-        .unwrap();
+    /// Gives an account the rights of a ClusterRole in all namespaces.
+    pub async fn bind_everywhere(&self, account: &str, role: &str) {
         let bindings: Api<ClusterRoleBinding> = Api::all(self.client.clone());
-        bindings.create(&PostParams::default(), &binding).await.unwrap();
+        bindings.create(&PostParams::default(), &serde_json::from_value(self.binding(account, role)).unwrap()).await.unwrap();
+    }
+
+    fn binding(&self, account: &str, role: &str) -> serde_json::Value {
+        json!({
+            "metadata": { "name": format!("{}-{account}-{role}", self.namespaces[0]) },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
+            "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": self.namespaces[0] }],
+        })
     }
 
     /// Starts the operator with that provider, that producer and more arguments.
