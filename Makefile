@@ -32,11 +32,16 @@ tools: ## The control plane, MinIO and their clients, from their Go modules
 	@tests/tools/build
 
 .PHONY: clients
-clients: .tools/venv/.stamp ## The Python S3 client that the tests use
+clients: .tools/venv/.stamp tests/clients/node_modules/.package-lock.json ## The Python and JavaScript clients that the tests use
 
 .tools/venv/.stamp: tests/clients/requirements.txt
 	python3 -m venv --clear .tools/venv
 	.tools/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	touch $@
+
+# The package `node` brings the Node.js that some of the others need; its install script puts the program in its place.
+tests/clients/node_modules/.package-lock.json: tests/clients/package-lock.json
+	npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error
 	touch $@
 
 .PHONY: lint

@@ -55,12 +55,13 @@ pub(super) struct ServeArgs {
         help_heading = "Front doors"
     )]
     pub mcp_allowed_hosts: Vec<String>,
-    /// The origins of web pages that may call /mcp, comma separated [default: none]
+    /// The origins of web pages that may call /mcp, comma separated
     #[arg(
         long,
         env = "APPBUCKET_MCP_ALLOWED_ORIGINS",
         value_name = "ORIGINS",
         value_delimiter = ',',
+        default_value = "http://localhost:*,http://127.0.0.1:*,http://[::1]:*",
         help_heading = "Front doors"
     )]
     pub mcp_allowed_origins: Vec<String>,

@@ -83,6 +83,7 @@ pub fn router(service: Service, authenticator: Authenticator, mcp: Option<Router
 #[utoipa::path(
     post,
     path = "/api/app-infra/buckets",
+    request_body = AddBucket,
     params(("Idempotency-Key" = Option<String>, Header, description =
         "The same key and body give the same bucket, and never a second one. 1 to 128 visible ASCII characters.",
         min_length = 1, max_length = 128, pattern = "^[!-~]{1,128}$")),

@@ -139,7 +139,6 @@ pub struct Bucket {
     #[schema(example = "stub")]
     pub status: String,
     /// Reserved; always null.
-    #[schemars(required)]
     #[schema(required = true)]
     pub notes: Option<String>,
     /// When it was made (RFC 3339).

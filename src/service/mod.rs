@@ -169,7 +169,7 @@ impl Service {
             None => 0,
             Some(after) => {
                 let position = objects.iter().position(|object| id_of(object) == after);
-                position.ok_or_else(|| Error::Invalid(format!("after: there is no bucket {after}")))? + 1
+                position.ok_or_else(|| Error::NotFound(format!("after: there is no bucket {after}")))? + 1
             }
         };
         let mut buckets: Vec<_> = objects[start..].iter().filter_map(Bucket::of).take(limit + 1).collect();

@@ -7,6 +7,7 @@ mod deletion;
 mod drift;
 mod environment;
 mod fifty;
+mod mcp;
 mod process;
 mod promotion;
 mod provider_contract;

@@ -10,7 +10,7 @@ mod world;
 pub use self::{
     audit::{ApiAudit, MinioAudit},
     mc::Mc,
-    operator::{Operator, Provider},
+    operator::{Operator, Provider, kubeconfig},
     producer::{Answer, TestProducer},
     server::{Person, Server},
     world::{ACCOUNT, World, condition, reason_of, run, secret_value, spec},
