@@ -17,6 +17,8 @@ use crate::service::Principal;
 
 const EMAIL: &str = "x-user-email";
 const GUEST: &str = "x-guest-id";
+/// So many principals are remembered before those who have not asked for a while are forgotten.
+const PRINCIPALS_MAX: usize = 10_000;
 /// What a proxy adds. A request that came through one is not from this machine, whatever its peer's address.
 const FORWARDING: [&str; 6] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
@@ -137,7 +139,10 @@ pub(super) async fn authenticate(
         let detail = format!("too many requests; try again in {seconds} s");
         return Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(seconds).into_response();
     }
-    authenticator.limiter.retain_recent();
+    // Whoever has not asked for a while is forgotten, when there are many of them.
+    if authenticator.limiter.len() > PRINCIPALS_MAX {
+        authenticator.limiter.retain_recent();
+    }
     request.extensions_mut().insert(principal);
     next.run(request).await
 }

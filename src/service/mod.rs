@@ -318,6 +318,9 @@ impl Service {
 
     /// Waits until the controller is done with it, one way or the other; `None` if that takes too long.
     async fn wait(&self, object: &AppBucket) -> Result<Option<AppBucket>, Error> {
+        if is_done(object) {
+            return Ok(Some(object.clone()));
+        }
         let name = object.name_any();
         let done = await_condition(self.api(), &name, |object: Option<&AppBucket>| object.is_none_or(is_done));
         // Where the watch fails, the bucket is being made all the same.

@@ -60,21 +60,23 @@ async fn wrong_settings_end_it_at_once_with_one_clear_line() {
 
 #[tokio::test]
 async fn help_explains_every_setting_with_its_variable() {
-    let output = run(&["controller", "--help"], &[("APPBUCKET_MINIO_SECRET_KEY", "do-not-show-me")]).await;
-    let help = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success());
-    assert!(!help.contains("do-not-show-me"));
-    let settings: Vec<_> = help.lines().filter(|line| line.trim_start().starts_with("--")).collect();
-    assert!(settings.len() > 20, "{help}");
-    assert!(help.matches("[env: ").count() >= settings.len(), "{help}");
-    // README and program agree.
     let readme = std::fs::read_to_string("README.md").unwrap();
-    for variable in help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next()) {
-        assert!(readme.contains(&format!("| `{variable}`")), "README.md does not tell of {variable}");
-    }
-    for setting in settings {
-        let name = setting.split_whitespace().next().unwrap();
-        assert!(readme.contains(&format!("| `{name}` |")), "README.md does not tell of {name}");
+    for (subcommand, at_least) in [("controller", 20), ("serve", 9), ("mcp", 4)] {
+        let output = run(&[subcommand, "--help"], &[("APPBUCKET_MINIO_SECRET_KEY", "do-not-show-me")]).await;
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success());
+        assert!(!help.contains("do-not-show-me"));
+        let settings: Vec<_> = help.lines().filter(|line| line.trim_start().starts_with("--")).collect();
+        assert!(settings.len() >= at_least, "{help}");
+        assert!(help.matches("[env: ").count() >= settings.len(), "{help}");
+        // README and program agree.
+        for variable in help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next()) {
+            assert!(readme.contains(&format!("| `{variable}`")), "README.md does not tell of {variable}");
+        }
+        for setting in settings {
+            let name = setting.split_whitespace().next().unwrap();
+            assert!(readme.contains(&format!("| `{name}` |")), "README.md does not tell of {name}");
+        }
     }
 }
 

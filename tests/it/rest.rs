@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
     Api,
     api::{DeleteParams, ListParams},
@@ -169,8 +170,8 @@ async fn tokens_are_reviewed_and_rbac_decides() {
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert!(body["detail"].as_str().unwrap().contains("audience appbucket-operator"), "{body}");
 
-    // A token of a deleted account is as good as expired: the API server says so.
-    let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(world.client.clone(), &world.namespace);
+    // With its account, a token ends.
+    let accounts: Api<ServiceAccount> = Api::namespaced(world.client.clone(), &world.namespace);
     accounts.delete("ann", &DeleteParams::default()).await.unwrap();
     eventually("the token is void", async || match ann.get(&server, "/api/app-infra/buckets").await.0 {
         StatusCode::UNAUTHORIZED => Ok(()),
@@ -183,6 +184,37 @@ async fn tokens_are_reviewed_and_rbac_decides() {
         let person = Person { header: "authorization", value };
         assert_eq!(person.get(&server, "/api/app-infra/buckets").await.0, StatusCode::UNAUTHORIZED, "{}", person.value);
     }
+}
+
+/// A token as the API server makes it, signed with its key, which expires so many seconds from now.
+async fn token(world: &World, account: &str, expires_in: i64) -> Person {
+    use data_encoding::{BASE64, BASE64URL_NOPAD};
+    use ring::{rand::SystemRandom, signature};
+    let accounts: Api<ServiceAccount> = Api::namespaced(world.client.clone(), &world.namespace);
+    let (uid, namespace) = (accounts.get(account).await.unwrap().metadata.uid, &world.namespace);
+    let now = jiff::Timestamp::now().as_second();
+    let claims = json!({
+        "iss": "https://kubernetes.default.svc", "aud": [AUDIENCE], "sub": format!("system:serviceaccount:{namespace}:{account}"),
+        "iat": now - 3600, "nbf": now - 3600, "exp": now + expires_in,
+        "kubernetes.io": { "namespace": namespace, "serviceaccount": { "name": account, "uid": uid } },
+    });
+    let part = |value: Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+    let signed = format!("{}.{}", part(json!({ "alg": "ES256", "typ": "JWT" })), part(claims));
+    let pem = std::fs::read_to_string(world.env.pki.key("service-account")).unwrap();
+    let der = BASE64.decode(pem.lines().filter(|line| !line.starts_with('-')).collect::<String>().as_bytes()).unwrap();
+    let random = SystemRandom::new();
+    let key = signature::EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &der, &random).unwrap();
+    let signature = key.sign(&random, signed.as_bytes()).unwrap();
+    Person { header: "authorization", value: format!("Bearer {signed}.{}", BASE64URL_NOPAD.encode(signature.as_ref())) }
+}
+
+#[tokio::test]
+async fn an_expired_token_is_not_let_in() {
+    let (world, _operator, server) = start("rest-expired", &[]).await;
+    world.create_account("ann", &["appbucket-serve"], &[]).await;
+    assert_eq!(token(&world, "ann", 3600).await.get(&server, "/api/app-infra/buckets").await.0, StatusCode::OK);
+    let (status, body) = token(&world, "ann", -60).await.get(&server, "/api/app-infra/buckets").await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
 }
 
 #[tokio::test]

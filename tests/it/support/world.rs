@@ -1,6 +1,6 @@
 //! One test's part of the cluster: a namespace, an identity for its operator, and ways to look at what becomes of things.
 
-use std::{io::Write as _, path::PathBuf};
+use std::{io::Write as _, path::PathBuf, time::Duration};
 
 use appbucket_operator::crd::{AppBucket, AppBucketSpec, DEFAULT_REGION, DeletionPolicy, EnvPolicy};
 use devcluster::{Env, Minio};
@@ -232,6 +232,9 @@ async fn kubectl(env: &Env, args: &[&str], stdin: &str) -> Result<String, String
     run(command, stdin).await
 }
 
+/// How long a program may run; some do hundreds of requests.
+const COMMAND_DEADLINE: Duration = Duration::from_mins(5);
+
 /// Runs a command with that input. Gives back what it printed, or else all that it said.
 pub async fn run(mut command: Command, stdin: &str) -> Result<String, String> {
     use std::process::Stdio;
@@ -239,7 +242,7 @@ pub async fn run(mut command: Command, stdin: &str) -> Result<String, String> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     // It may end without reading.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes()).await;
-    let output = tokio::time::timeout(DEADLINE, child.wait_with_output()).await.expect("a command hangs").unwrap();
+    let output = tokio::time::timeout(COMMAND_DEADLINE, child.wait_with_output()).await.expect("a command hangs").unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() { Ok(out.into_owned()) } else { Err(format!("{out}{err}")) }
 }
