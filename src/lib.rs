@@ -15,6 +15,7 @@ pub mod controller;
 pub mod crd;
 pub mod credentials;
 pub mod identity;
+pub mod leader;
 pub mod mcp;
 pub mod producer;
 pub mod provider;

@@ -13,6 +13,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if duration > Duration::from_hours(7 * 24) { Err(wrong()) } else { Ok(duration) }
 }
 
+/// The duration of a Lease: the API has it in whole seconds.
+pub(super) fn lease_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        lease if lease >= Duration::from_secs(3) && lease.subsec_nanos() == 0 => Ok(lease),
+        _ => Err("write whole seconds, at least 3s".to_owned()),
+    }
+}
+
 trait Positive {
     fn unsigned_abs_if_positive(self) -> Option<Duration>;
 }
@@ -98,6 +106,14 @@ mod tests {
         assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
         for wrong in ["", "90", "0s", "-1s", "8d", "1y", "soon"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lease_durations() {
+        assert_eq!(lease_duration("15s"), Ok(Duration::from_secs(15)));
+        for wrong in ["2s", "3500ms", "x"] {
+            assert!(lease_duration(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -28,6 +28,7 @@ use self::{
 use crate::{
     controller::{self, Context},
     crd::custom_resource_definition,
+    leader::Leadership,
     rest,
     service::{Principal, Service},
 };
@@ -134,8 +135,19 @@ async fn controller(args: ControllerArgs) -> Result<(), Exit> {
         () = shutdown.cancelled() => return Ok(()),
     };
     tracing::info!(provider = ?provider.kind(), endpoint = %provider.endpoint(), producer = producer.is_some(), cluster_id, "starting");
-    let ctx = Context::new(client, Arc::clone(&provider), producer, cluster_id, settings);
-    until_shutdown(controller::run(ctx, shutdown.clone()), shutdown).await;
+    let election = args.election(client.default_namespace());
+    let leadership = Arc::new(if election.is_some() { Leadership::candidate() } else { Leadership::always() });
+    let ctx = Context::new(client.clone(), Arc::clone(&provider), producer, cluster_id, settings, Arc::clone(&leadership));
+    let work = until_shutdown(controller::run(ctx, shutdown.clone()), shutdown);
+    let Some(election) = election else {
+        work.await;
+        return Ok(());
+    };
+    tokio::select! {
+        () = work => leadership.release(&client, &election).await,
+        // At once: what is under way must not go on.
+        () = leadership.campaign(&client, &election) => return Err(Exit::failed("the lease is lost; ending, to be started again")),
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::checks;
 use crate::{
-    controller,
+    controller, leader,
     producer::{self, Producer, TOKEN_VARIABLE, TokenSource},
     provider::{
         Provider, Stub,
@@ -132,11 +132,38 @@ pub(super) struct ControllerArgs {
         default_value = "16", help_heading = "Controller")]
     concurrency: u16,
 
+    /// Elect a leader, so that one of several controllers acts and the others stand by
+    #[arg(long, env = "APPBUCKET_LEADER_ELECT", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Leader election")]
+    leader_elect: bool,
+    /// The namespace of the Lease [default: that of the kubeconfig or of the pod]
+    #[arg(long, env = "APPBUCKET_LEASE_NAMESPACE", value_name = "NAMESPACE", value_parser = checks::label, help_heading = "Leader election")]
+    lease_namespace: Option<String>,
+    /// The name of the Lease
+    #[arg(long, env = "APPBUCKET_LEASE_NAME", value_name = "NAME", value_parser = checks::label,
+        default_value = "appbucket-operator", help_heading = "Leader election")]
+    lease_name: String,
+    /// How long a leader that does not renew is waited for, at least 3s and in whole seconds; it stops acting after two thirds of that
+    #[arg(long, env = "APPBUCKET_LEASE_DURATION", value_name = "DURATION", value_parser = checks::lease_duration,
+        default_value = "15s", help_heading = "Leader election")]
+    lease_duration: Duration,
+
     #[command(flatten)]
     pub logs: LogArgs,
 }
 
 impl ControllerArgs {
+    /// client-go's proportions: 15 s, 10 s, 2 s.
+    pub fn election(&self, default_namespace: &str) -> Option<leader::Settings> {
+        self.leader_elect.then(|| leader::Settings {
+            namespace: self.lease_namespace.clone().unwrap_or_else(|| default_namespace.to_owned()),
+            name: self.lease_name.clone(),
+            identity: format!("{}_{:016x}", hostname(), rand::random::<u64>()),
+            lease_duration: self.lease_duration,
+            renew_deadline: self.lease_duration * 2 / 3,
+            retry_period: self.lease_duration * 2 / 15,
+        })
+    }
+
     pub fn provider(&self) -> Result<Arc<dyn Provider>, String> {
         match self.provider {
             ProviderKind::Stub => Ok(Arc::new(Stub::new(self.stub_endpoint.clone()))),
@@ -212,6 +239,12 @@ impl ControllerArgs {
             concurrency: self.concurrency,
         }
     }
+}
+
+/// For people who look at the Lease: in a pod, its name.
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// A variable that is set and not empty. Its value appears in no help text and no message.

@@ -32,6 +32,7 @@ use self::{backoff::Backoff, environment::Locks, observe::MANAGED_BY_LABEL};
 use crate::{
     apps::{Apps, Scope},
     crd::AppBucket,
+    leader::Leadership,
     producer::Producer,
     provider::Provider,
 };
@@ -67,6 +68,7 @@ pub struct Context {
     locks: Locks,
     backoff: Backoff,
     recorder: Recorder,
+    leadership: Arc<Leadership>,
 }
 
 /// Why a pass failed; it is tried again. None of these holds a secret.
@@ -78,6 +80,9 @@ pub enum Error {
     /// The pass was cut off.
     #[error("the pass took longer than {0:?}")]
     Timeout(Duration),
+    /// Another process leads now.
+    #[error("this process does not lead any more")]
+    NotLeading,
     /// There is no randomness to draw a key from.
     #[error("the operating system's random source: {0}")]
     Random(#[from] rand::rngs::SysError),
@@ -92,6 +97,7 @@ impl Context {
         producer: Option<Producer>,
         cluster_id: String,
         settings: Settings,
+        leadership: Arc<Leadership>,
     ) -> Self {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         Self {
@@ -104,6 +110,7 @@ impl Context {
             producer,
             cluster_id,
             settings,
+            leadership,
         }
     }
 

@@ -37,6 +37,10 @@ const PRODUCER_PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Where the API server fails; whatever else goes wrong is told in the object's status and is no error.
 pub async fn reconcile(object: Arc<AppBucket>, ctx: Arc<Context>) -> Result<Action, Error> {
+    // A standby keeps its watches warm. What it was handed before it led may be old.
+    if ctx.leadership.acquired().await {
+        return Ok(Action::requeue(Duration::ZERO));
+    }
     // Which namespace an app belongs to can't be told from half of the objects.
     ctx.apps.synced().await;
     tokio::time::timeout(PASS_MAX, pass(&ctx, (*object).clone())).await.map_err(|_| Error::Timeout(PASS_MAX))?
@@ -74,6 +78,7 @@ async fn settle(
     seen: &Seen,
     credentials: &Credentials,
 ) -> Result<(Option<Environment>, Option<OwnedMutexGuard<()>>), Error> {
+    still_leading(ctx)?;
     let unsettled = object.clone();
     let mut settling = pin!(environment::settle(ctx, &unsettled, credentials));
     let (environment, lock) = if let Ok(settled) = tokio::time::timeout(PRODUCER_PATIENCE, &mut settling).await {
@@ -103,6 +108,7 @@ async fn tell(
         now: Timestamp::now(),
     };
     let status = next_status(object, facts);
+    still_leading(ctx)?;
     if object.status.as_ref() != Some(&status) {
         *object = save(ctx, object, &status).await?;
     }
@@ -141,6 +147,7 @@ async fn act_in_order(
         tracing::debug!("nothing to do");
     }
     for step in steps {
+        still_leading(ctx)?;
         tracing::debug!(?step, "acting");
         if let Err(stop) = act(ctx, object, seen, credentials, step).await? {
             return Ok((done, Err(stop)));
@@ -148,6 +155,11 @@ async fn act_in_order(
         done.push(step);
     }
     Ok((done, Ok(())))
+}
+
+/// To be asked before each write: the process may have been paused since the last one.
+fn still_leading(ctx: &Context) -> Result<(), Error> {
+    if ctx.leadership.holds() { Ok(()) } else { Err(Error::NotLeading) }
 }
 
 /// The buckets of the app, this one included as soon as it is there; none of an app that is another namespace's.

@@ -1,12 +1,13 @@
 //! A running operator, as a process with the rights of its ServiceAccount.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitStatus,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use devcluster::{MinioAccess, Process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{World, eventually, world::ACCOUNT};
 
@@ -24,9 +25,14 @@ pub struct Operator {
 impl Operator {
     /// Starts it, and waits until it says so. It logs all there is.
     pub async fn start(world: &World, provider: &Provider, args: &[&str]) -> Self {
+        let kubeconfig = kubeconfig(world, ACCOUNT).await;
+        Self::start_with(world, provider, args, &kubeconfig).await
+    }
+
+    /// The same, with that kubeconfig.
+    pub async fn start_with(world: &World, provider: &Provider, args: &[&str], kubeconfig: &Path) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let kubeconfig = kubeconfig(world, ACCOUNT).await;
         let log = world.dir.join(format!("operator-{number}.log"));
         let mut env = vec![("KUBECONFIG", kubeconfig.display().to_string())];
         let watched = world.namespaces.join(",");
@@ -44,9 +50,13 @@ impl Operator {
                 world.keep_secret(&access.root_password);
             }
         }
+        // Restarts are not to wait for a lease, except where that is the matter.
+        if !args.contains(&"--leader-elect") {
+            all.extend(["--leader-elect", "false"]);
+        }
         all.extend(args);
         let all: Vec<_> = all.into_iter().map(ToOwned::to_owned).collect();
-        let program = std::path::Path::new(env!("CARGO_BIN_EXE_appbucket-operator"));
+        let program = Path::new(env!("CARGO_BIN_EXE_appbucket-operator"));
         let mut process = Process::start(program, &all, &env, &log).unwrap();
         process.ready(async || std::fs::read_to_string(&log).unwrap().contains("starting")).await.unwrap();
         Self { process, log }
@@ -55,6 +65,17 @@ impl Operator {
     /// Asks it to end, and waits.
     pub async fn stop(self) -> ExitStatus {
         self.process.terminate().await.unwrap()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(self.process.id().try_into().unwrap()).unwrap();
+        kill_process(id, signal).unwrap();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.has_ended()
     }
 
     /// SIGKILL.
