@@ -10,7 +10,7 @@ use kube::{ResourceExt, runtime::watcher};
 use tokio::sync::watch;
 
 use crate::{
-    crd::{AppBucket, EnvPolicy},
+    crd::{AppBucket, BucketStatus, EnvPolicy},
     identity::bucket_id,
 };
 
@@ -24,7 +24,7 @@ pub struct Member {
     owner: Option<String>,
     uid: String,
     created: Option<Time>,
-    provisioned: bool,
+    status: Option<BucketStatus>,
     deleting: bool,
     publishes: bool,
 }
@@ -39,7 +39,7 @@ impl Member {
             owner: object.owner().map(ToOwned::to_owned),
             uid: object.uid().unwrap_or_default(),
             created: object.creation_timestamp(),
-            provisioned: object.bucket_status().is_some(),
+            status: object.bucket_status(),
             deleting: object.is_deleting(),
             publishes: object.spec.env_policy == EnvPolicy::Publish,
         }
@@ -65,7 +65,8 @@ impl App {
     /// The same, where this object is known to be provisioned (its status may not say so yet).
     #[must_use]
     pub fn with_provisioned(mut self, object: &AppBucket) -> Self {
-        let member = Member { provisioned: true, ..Member::of(object) };
+        let mut member = Member::of(object);
+        member.status.get_or_insert(BucketStatus::Ready);
         self.0.retain(|other| other.uid != member.uid);
         self.0.push(member);
         self
@@ -76,7 +77,7 @@ impl App {
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         let first = |members: &mut dyn Iterator<Item = &Member>| {
-            members.min_by_key(|member| (!member.provisioned, member.age())).cloned()
+            members.min_by_key(|member| (member.status.is_none(), member.age())).cloned()
         };
         let namespace = first(&mut self.0.iter())?.namespace;
         let owner = first(&mut self.0.iter().filter(|member| member.owner.is_some() && member.namespace == namespace));
@@ -98,7 +99,7 @@ impl App {
     }
 
     fn live(&self, namespace: &str) -> impl Iterator<Item = &Member> {
-        self.0.iter().filter(move |member| member.provisioned && !member.deleting && member.namespace == namespace)
+        self.0.iter().filter(move |member| member.status.is_some() && !member.deleting && member.namespace == namespace)
     }
 }
 
@@ -161,6 +162,20 @@ impl Apps {
     pub async fn synced(&self) {
         // The sender lives as long as self.
         let _ = self.pending.subscribe().wait_for(|pending| *pending == 0).await;
+    }
+
+    /// Whether every watch was read through once.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        *self.pending.borrow() == 0
+    }
+
+    /// How many buckets there are of each status; `pending` have none yet.
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, usize); 3] {
+        let index = self.index();
+        let count = |status| index.apps.values().flat_map(HashMap::values).filter(|member| member.status == status).count();
+        [("stub", count(Some(BucketStatus::Stub))), ("ready", count(Some(BucketStatus::Ready))), ("pending", count(None))]
     }
 
     /// Takes in what a watch says. Gives back the other buckets of the app that it may concern, as (namespace, name).

@@ -17,6 +17,7 @@ pub mod credentials;
 pub mod identity;
 pub mod leader;
 pub mod mcp;
+pub mod metrics;
 pub mod producer;
 pub mod provider;
 pub mod rest;

@@ -7,7 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;
 
-use crate::credentials::{Credentials, KEYS};
+use crate::{
+    credentials::{Credentials, KEYS},
+    metrics::Classed,
+};
 
 /// The environment variable of the token; part of the message that tells that it is missing, which the seed prescribes.
 pub const TOKEN_VARIABLE: &str = "OPENFACTORY_STORAGE_PRODUCER_TOKEN";
@@ -80,6 +83,12 @@ pub enum Error {
         /// How long it asks to be left alone.
         retry_after: Option<Duration>,
     },
+}
+
+impl Classed for Error {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
 }
 
 impl Producer {

@@ -4,7 +4,7 @@ mod checks;
 mod serve;
 mod settings;
 
-use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
+use std::{io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use clap::{Parser, Subcommand, error::ErrorKind};
@@ -29,6 +29,7 @@ use crate::{
     controller::{self, Context},
     crd::custom_resource_definition,
     leader::Leadership,
+    metrics::Metrics,
     rest,
     service::{Principal, Service},
 };
@@ -137,7 +138,11 @@ async fn controller(args: ControllerArgs) -> Result<(), Exit> {
     tracing::info!(provider = ?provider.kind(), endpoint = %provider.endpoint(), producer = producer.is_some(), cluster_id, "starting");
     let election = args.election(client.default_namespace());
     let leadership = Arc::new(if election.is_some() { Leadership::candidate() } else { Leadership::always() });
-    let ctx = Context::new(client.clone(), Arc::clone(&provider), producer, cluster_id, settings, Arc::clone(&leadership));
+    let metrics = Arc::new(Metrics::default());
+    let ctx = Context::new(client.clone(), provider, producer, cluster_id, settings, Arc::clone(&leadership), metrics);
+    let ctx = Arc::new(ctx);
+    let health = listen("--health-listen", args.health_listen).await?;
+    tokio::spawn(rest::serve(health, controller::health::router(Arc::clone(&ctx)), shutdown.clone()));
     let work = until_shutdown(controller::run(ctx, shutdown.clone()), shutdown);
     let Some(election) = election else {
         work.await;
@@ -158,9 +163,7 @@ async fn serve(args: ServeArgs) -> Result<(), Exit> {
     let settings = args.service(client.default_namespace());
     let wait = settings.wait;
     tracing::info!(listen = %args.listen, namespace = settings.namespace, "starting");
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .map_err(|error| Exit::wrong_settings(format!("--listen {}: {error}", args.listen)))?;
+    let listener = listen("--listen", args.listen).await?;
     let service = Service::new(client.clone(), settings);
     let mcp = crate::mcp::router(service.clone(), &args.mcp_allowed_hosts, &args.mcp_allowed_origins);
     let router = rest::router(service, args.authenticator(client), Some(mcp), wait + ANSWER_MARGIN);
@@ -197,6 +200,13 @@ async fn client() -> Result<Client, Exit> {
     config.default_retry = false;
     config.read_timeout = Some(READ_TIMEOUT);
     Client::try_from(config).map_err(|error| wrong(&error))
+}
+
+async fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
+    let failed = |error| Exit::wrong_settings(format!("{setting} {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    tracing::info!(address = %listener.local_addr().map_err(failed)?, "listening");
+    Ok(listener)
 }
 
 async fn until_shutdown(work: impl Future<Output = ()>, shutdown: CancellationToken) {

@@ -1,6 +1,6 @@
 //! The settings of `appbucket-operator controller`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 use url::Url;
@@ -146,6 +146,16 @@ pub(super) struct ControllerArgs {
     #[arg(long, env = "APPBUCKET_LEASE_DURATION", value_name = "DURATION", value_parser = checks::lease_duration,
         default_value = "15s", help_heading = "Leader election")]
     lease_duration: Duration,
+
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(
+        long,
+        env = "APPBUCKET_HEALTH_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8081",
+        help_heading = "Health"
+    )]
+    pub health_listen: SocketAddr,
 
     #[command(flatten)]
     pub logs: LogArgs,

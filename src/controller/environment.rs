@@ -19,6 +19,7 @@ use crate::{
     crd::{AppBucket, EnvPolicy, reason},
     credentials::Credentials,
     identity::bucket_id,
+    metrics::Operation,
     producer::{self, Producer, Publication},
 };
 
@@ -127,7 +128,7 @@ pub(super) async fn settle(
         bucket_id: &bucket_id(&object.uid().unwrap_or_default()),
         bucket_refs: &app.bucket_refs(&object.namespace().unwrap_or_default()),
     };
-    let outcome = match producer.publish(&publication).await {
+    let outcome = match ctx.metrics.producer(Operation::Publish, producer.publish(&publication)).await {
         Ok(()) => Environment::Published(digest(producer, object, credentials, &app)),
         Err(error) => error.into(),
     };
@@ -146,7 +147,7 @@ pub(super) async fn leave(ctx: &Context, object: &AppBucket, holder: &Holder) ->
     if app.winner(&holder.namespace).is_some() {
         return Ok(Ok(()));
     }
-    match producer.withdraw(&object.spec.app_id).await {
+    match ctx.metrics.producer(Operation::Withdraw, producer.withdraw(&object.spec.app_id)).await {
         Ok(()) => Ok(Ok(())),
         Err(producer::Error::Unavailable { message, retry_after }) => Ok(Err(Stop::Retry {
             reason: reason::PRODUCER_UNAVAILABLE,
@@ -177,7 +178,7 @@ async fn withdraw_disabled(
     let app = App::new(fresh_list(ctx, object).await?.iter().map(Member::of));
     let outcome = match app.winner(&object.namespace().unwrap_or_default()) {
         Some(_) => disabled,
-        None => match producer.withdraw(&object.spec.app_id).await {
+        None => match ctx.metrics.producer(Operation::Withdraw, producer.withdraw(&object.spec.app_id)).await {
             Ok(()) => disabled,
             Err(error) => error.into(),
         },

@@ -4,6 +4,7 @@ mod act;
 mod backoff;
 mod environment;
 mod event;
+pub mod health;
 mod observe;
 mod plan;
 mod reconcile;
@@ -33,8 +34,9 @@ use crate::{
     apps::{Apps, Scope},
     crd::AppBucket,
     leader::Leadership,
+    metrics::Metrics,
     producer::Producer,
-    provider::Provider,
+    provider::{Metered, Provider},
 };
 
 /// The operator's name as a writer of fields, reporter of Events and manager of Secrets.
@@ -69,6 +71,7 @@ pub struct Context {
     backoff: Backoff,
     recorder: Recorder,
     leadership: Arc<Leadership>,
+    metrics: Arc<Metrics>,
 }
 
 /// Why a pass failed; it is tried again. None of these holds a secret.
@@ -98,6 +101,7 @@ impl Context {
         cluster_id: String,
         settings: Settings,
         leadership: Arc<Leadership>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         Self {
@@ -106,12 +110,27 @@ impl Context {
             locks: Locks::default(),
             backoff: Backoff::new(settings.max_backoff),
             client,
-            provider,
+            provider: Arc::new(Metered::new(provider, Arc::clone(&metrics))),
             producer,
             cluster_id,
             settings,
             leadership,
+            metrics,
         }
+    }
+
+    /// Whether all watches were read through once: before that, nothing is done.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.apps.is_synced()
+    }
+
+    /// What is counted, in the text format of OpenMetrics.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn encode_metrics(&self) -> Result<String, std::fmt::Error> {
+        self.metrics.encode(&self.apps.counts(), self.leadership.holds())
     }
 
     /// Logs an Event and publishes it. That it can't be published (the namespace may be going) stops nothing.
@@ -128,8 +147,7 @@ impl Context {
 }
 
 /// Runs until `shutdown`, and lets the passes that are under way then come to their end.
-pub async fn run(ctx: Context, shutdown: CancellationToken) {
-    let ctx = Arc::new(ctx);
+pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     let namespaces = &ctx.settings.watch_namespaces;
     let scopes: Vec<Scope> = if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
     let (wakers, receivers): (HashMap<_, _>, Vec<_>) = scopes

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     crd::{AppBucket, AppBucketStatus},
     credentials::{Credentials, SecretKey},
+    metrics::Outcome,
 };
 
 /// No pass holds its place longer than this, whatever hangs; every step is idempotent, so the next pass goes on.
@@ -43,10 +44,11 @@ pub async fn reconcile(object: Arc<AppBucket>, ctx: Arc<Context>) -> Result<Acti
     }
     // Which namespace an app belongs to can't be told from half of the objects.
     ctx.apps.synced().await;
-    tokio::time::timeout(PASS_MAX, pass(&ctx, (*object).clone())).await.map_err(|_| Error::Timeout(PASS_MAX))?
+    let pass = tokio::time::timeout(PASS_MAX, Box::pin(pass(&ctx, (*object).clone())));
+    ctx.metrics.pass(async { pass.await.map_err(|_| Error::Timeout(PASS_MAX))? }).await
 }
 
-async fn pass(ctx: &Context, mut object: AppBucket) -> Result<Action, Error> {
+async fn pass(ctx: &Context, mut object: AppBucket) -> Result<(Action, Outcome), Error> {
     let seen = observe(ctx, &object).await?;
     let credentials = credentials(ctx, &object, &seen)?;
     let planned = plan(&object, &seen, ctx.provider.kind(), &credentials);
@@ -56,7 +58,7 @@ async fn pass(ctx: &Context, mut object: AppBucket) -> Result<Action, Error> {
             ctx.announce(&object, &event::farewell(&object, &done, &seen.identity.bucket_name)).await;
         }
         ctx.backoff.reset(&object);
-        return Ok(Action::await_change());
+        return Ok((Action::await_change(), Outcome::Deleted));
     }
     let before = object.clone();
     // The lock of the app is held until the status is written that tells who is published.
@@ -68,7 +70,8 @@ async fn pass(ctx: &Context, mut object: AppBucket) -> Result<Action, Error> {
     for event in event::events(&before, &status, &done, ctx.provider.kind()) {
         ctx.announce(&object, &event).await;
     }
-    Ok(Action::requeue(next_look(ctx, &object, &outcome, environment.as_ref())))
+    let next_look = Action::requeue(next_look(ctx, &object, &outcome, environment.as_ref()));
+    Ok((next_look, outcome.map_or_else(Outcome::from, |()| Outcome::Ready)))
 }
 
 /// Brings the app's environment in line. Readiness does not wait for a slow producer: it is told meanwhile.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{crd::reason, provider};
+use crate::{crd::reason, metrics::Outcome, provider};
 
 /// Why a pass did not reach its end. The reason is one of [`reason`]; the message is for a person, and holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,15 @@ impl Stop {
     /// It will be tried again soon.
     pub fn retry(reason: &'static str, message: impl Into<String>) -> Self {
         Self::Retry { reason, message: message.into(), after: None }
+    }
+}
+
+impl From<Stop> for Outcome {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused { .. } => Self::Stalled,
+            Stop::Retry { .. } => Self::Retrying,
+        }
     }
 }
 

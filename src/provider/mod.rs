@@ -1,11 +1,13 @@
 //! Where buckets come from. Knows nothing of Kubernetes.
 
+mod metered;
 pub mod minio;
 mod stub;
 
 use async_trait::async_trait;
 use url::Url;
 
+pub use metered::Metered;
 pub use stub::Stub;
 
 use crate::credentials::SecretKey;

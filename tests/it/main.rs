@@ -7,6 +7,7 @@ mod deletion;
 mod drift;
 mod environment;
 mod fifty;
+mod health;
 mod leader;
 mod mcp;
 mod process;

@@ -36,7 +36,7 @@ impl Operator {
         let log = world.dir.join(format!("operator-{number}.log"));
         let mut env = vec![("KUBECONFIG", kubeconfig.display().to_string())];
         let watched = world.namespaces.join(",");
-        let mut all = vec!["controller", "--watch-namespaces", &watched];
+        let mut all = vec!["controller", "--watch-namespaces", &watched, "--health-listen", "127.0.0.1:0"];
         if !args.contains(&"--log") {
             all.extend(["--log", "trace"]);
         }
@@ -58,7 +58,7 @@ impl Operator {
         let all: Vec<_> = all.into_iter().map(ToOwned::to_owned).collect();
         let program = Path::new(env!("CARGO_BIN_EXE_appbucket-operator"));
         let mut process = Process::start(program, &all, &env, &log).unwrap();
-        process.ready(async || std::fs::read_to_string(&log).unwrap().contains("starting")).await.unwrap();
+        process.ready(async || std::fs::read_to_string(&log).unwrap().contains("listening")).await.unwrap();
         Self { process, log }
     }
 
@@ -81,6 +81,14 @@ impl Operator {
     /// SIGKILL.
     pub fn kill(self) {
         drop(self);
+    }
+
+    /// Asks its health port; the status and the text.
+    pub async fn ask(&self, path: &str) -> (u16, String) {
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        let address = log.split("listening address=").nth(1).unwrap().split_whitespace().next().unwrap();
+        let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     /// Waits for a line of the log.
