@@ -75,15 +75,11 @@ impl Leadership {
         !self.elected || self.until().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Waits until this process leads; tells whether it had to wait.
-    pub async fn acquired(&self) -> bool {
-        if self.holds() {
-            return false;
-        }
+    /// Waits until this process leads.
+    pub async fn acquired(&self) {
         tracing::debug!("standing by: another process leads");
         // The sender lives as long as self.
         let _ = self.leads.subscribe().wait_for(|leads| *leads).await;
-        true
     }
 
     /// Acquires the Lease, and renews it until that fails for too long: then this process must end.
@@ -208,9 +204,9 @@ fn written(answer: kube::Result<Lease>) -> kube::Result<Outcome> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn who_is_not_elected_leads_always_and_a_candidate_only_for_its_time() {
-        assert!(Leadership::always().holds() && !Leadership::always().acquired().await);
+    #[test]
+    fn who_is_not_elected_leads_always_and_a_candidate_only_for_its_time() {
+        assert!(Leadership::always().holds());
         let candidate = Leadership::candidate();
         assert!(!candidate.holds());
         *candidate.lock() = Some(Instant::now() + Duration::from_mins(1));

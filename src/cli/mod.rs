@@ -29,7 +29,6 @@ use crate::{
     controller::{self, Context},
     crd::custom_resource_definition,
     leader::Leadership,
-    metrics::Metrics,
     rest,
     service::{Principal, Service},
 };
@@ -138,12 +137,11 @@ async fn controller(args: ControllerArgs) -> Result<(), Exit> {
     tracing::info!(provider = ?provider.kind(), endpoint = %provider.endpoint(), producer = producer.is_some(), cluster_id, "starting");
     let election = args.election(client.default_namespace());
     let leadership = Arc::new(if election.is_some() { Leadership::candidate() } else { Leadership::always() });
-    let metrics = Arc::new(Metrics::default());
-    let ctx = Context::new(client.clone(), provider, producer, cluster_id, settings, Arc::clone(&leadership), metrics);
+    let ctx = Context::new(client.clone(), provider, producer, cluster_id, settings, Arc::clone(&leadership), shutdown.clone());
     let ctx = Arc::new(ctx);
     let health = listen("--health-listen", args.health_listen).await?;
     tokio::spawn(rest::serve(health, controller::health::router(Arc::clone(&ctx)), shutdown.clone()));
-    let work = until_shutdown(controller::run(ctx, shutdown.clone()), shutdown);
+    let work = until_shutdown(controller::run(ctx), shutdown);
     let Some(election) = election else {
         work.await;
         return Ok(());

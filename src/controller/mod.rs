@@ -72,6 +72,7 @@ pub struct Context {
     recorder: Recorder,
     leadership: Arc<Leadership>,
     metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
 }
 
 /// Why a pass failed; it is tried again. None of these holds a secret.
@@ -101,8 +102,9 @@ impl Context {
         cluster_id: String,
         settings: Settings,
         leadership: Arc<Leadership>,
-        metrics: Arc<Metrics>,
+        shutdown: CancellationToken,
     ) -> Self {
+        let metrics = Arc::<Metrics>::default();
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
@@ -116,6 +118,7 @@ impl Context {
             settings,
             leadership,
             metrics,
+            shutdown,
         }
     }
 
@@ -146,8 +149,8 @@ impl Context {
     }
 }
 
-/// Runs until `shutdown`, and lets the passes that are under way then come to their end.
-pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
+/// Runs until shutdown, and lets the passes that are under way then come to their end.
+pub async fn run(ctx: Arc<Context>) {
     let namespaces = &ctx.settings.watch_namespaces;
     let scopes: Vec<Scope> = if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
     let (wakers, receivers): (HashMap<_, _>, Vec<_>) = scopes
@@ -158,7 +161,7 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
         })
         .unzip();
     let wakers = Arc::new(Wakers(wakers));
-    join_all(receivers.into_iter().map(|(scope, wake)| watch(&ctx, &wakers, scope, wake, shutdown.clone()))).await;
+    join_all(receivers.into_iter().map(|(scope, wake)| watch(&ctx, &wakers, scope, wake))).await;
 }
 
 /// By watch, where to send the objects that are to be looked at because another one changed.
@@ -180,7 +183,6 @@ fn watch(
     wakers: &Arc<Wakers>,
     scope: Scope,
     wake: mpsc::UnboundedReceiver<ObjectRef<AppBucket>>,
-    shutdown: CancellationToken,
 ) -> impl Future<Output = ()> {
     let client = ctx.client.clone();
     let (app_buckets, secrets): (Api<AppBucket>, Api<PartialObjectMeta<Secret>>) = match &scope {
@@ -213,7 +215,7 @@ fn watch(
         .owns_stream(our_secrets)
         .reconcile_on(wake)
         .with_config(Config::default().concurrency(ctx.settings.concurrency))
-        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .graceful_shutdown_on(ctx.shutdown.clone().cancelled_owned())
         .run(reconcile::reconcile, on_error, Arc::clone(ctx))
         .for_each(|result| async move {
             match result {

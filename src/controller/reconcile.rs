@@ -39,8 +39,11 @@ const PRODUCER_PATIENCE: Duration = Duration::from_secs(1);
 /// Where the API server fails; whatever else goes wrong is told in the object's status and is no error.
 pub async fn reconcile(object: Arc<AppBucket>, ctx: Arc<Context>) -> Result<Action, Error> {
     // A standby keeps its watches warm. What it was handed before it led may be old.
-    if ctx.leadership.acquired().await {
-        return Ok(Action::requeue(Duration::ZERO));
+    if !ctx.leadership.holds() {
+        tokio::select! {
+            () = ctx.leadership.acquired() => return Ok(Action::requeue(Duration::ZERO)),
+            () = ctx.shutdown.cancelled() => return Ok(Action::await_change()),
+        }
     }
     // Which namespace an app belongs to can't be told from half of the objects.
     ctx.apps.synced().await;

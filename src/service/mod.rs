@@ -76,6 +76,12 @@ pub enum Added {
     Pending(PendingBucket),
 }
 
+/// What became of the `AppBucket`.
+enum Made {
+    Done { object: AppBucket, new: bool },
+    Late(AppBucket),
+}
+
 /// One bucket.
 pub enum Found {
     /// It is there.
@@ -99,34 +105,46 @@ impl Service {
         check(request)?;
         self.authorize(principal, "create").await?;
         let wanted = self.object(principal, request, key);
-        let (object, new) = if let Some(found) = self.find_request(&wanted).await? {
-            (same_request(found, &wanted)?, false)
-        } else {
-            self.admit(principal, request).await?;
-            self.create(&wanted).await?
-        };
-        if new {
-            self.check_quota(principal, Some(&object)).await?;
-        }
-        let Some(object) = self.wait(&object).await? else {
-            let next = format!(
-                "Repeat the request with the header Idempotency-Key: {key} to wait on and to get the credentials, once. The bucket is \
-                 being made meanwhile."
-            );
-            let object = self.api().get_opt(&object.name_any()).await?.unwrap_or(object);
-            return Ok(Added::Pending(PendingBucket::of(&object, next)));
-        };
-        if let Some(stalled) = object.status.as_ref().and_then(|status| status.condition(condition::STALLED)) {
-            let error = Error::stalled(&stalled.reason, &stalled.message);
-            if new {
-                self.take_back(&object).await?;
+        // It goes on when whoever asked hangs up: what the controller refuses is taken back all the same.
+        let making = tokio::spawn(self.clone().make(principal.clone(), request.clone(), wanted));
+        let made = making.await.map_err(|_| Error::Unavailable("the server is stopping; try again".to_owned()))?;
+        let (object, new) = match made? {
+            Made::Done { object, new } => (object, new),
+            Made::Late(object) => {
+                let next = format!(
+                    "Repeat the request with the header Idempotency-Key: {key} to wait on and to get the credentials, once. The bucket \
+                     is being made meanwhile."
+                );
+                return Ok(Added::Pending(PendingBucket::of(&object, next)));
             }
-            return Err(error);
-        }
+        };
         let credentials = self.credentials_to_show(&object).await?;
         let bucket = AddedBucket::of(&object, credentials.as_ref())
             .ok_or(Error::Unavailable("the bucket's status is incomplete".to_owned()))?;
         Ok(Added::Done { bucket: Box::new(bucket), new })
+    }
+
+    async fn make(self, principal: Principal, request: AddBucket, wanted: AppBucket) -> Result<Made, Error> {
+        let (object, new) = if let Some(found) = self.find_request(&wanted).await? {
+            (same_request(found, &wanted)?, false)
+        } else {
+            self.admit(&principal, &request).await?;
+            self.create(&wanted).await?
+        };
+        if new {
+            self.check_quota(&principal, Some(&object)).await?;
+        }
+        let Some(object) = self.wait(&object).await? else {
+            return Ok(Made::Late(self.api().get_opt(&object.name_any()).await?.unwrap_or(object)));
+        };
+        let Some(stalled) = object.status.as_ref().and_then(|status| status.condition(condition::STALLED)) else {
+            return Ok(Made::Done { object, new });
+        };
+        // What never had a bucket is of no use to anybody.
+        if object.bucket_status().is_none() {
+            self.take_back(&object).await?;
+        }
+        Err(Error::stalled(&stalled.reason, &stalled.message))
     }
 
     /// One bucket of the principal.

@@ -56,6 +56,12 @@ async fn one_acts_the_other_stands_by_and_takes_over_when_it_is_killed() {
     // Its watches are warm: it has seen what it does not touch.
     standby.wait_log(&format!("AppBucket.v1alpha1.storage.openfactory.tech/one.{}", world.namespace)).await;
     assert!(acted(&leader) && !acted(&standby));
+    // A standby that is stopped has nothing to finish.
+    let another = world.operator(&Provider::Stub, &ELECT).await;
+    another.wait_log("standing by").await;
+    let log = another.log.clone();
+    assert!(another.stop().await.success());
+    assert!(std::fs::read_to_string(log).unwrap().lines().any(|line| line.ends_with("cli: stopped")));
     let before = lease(&world).await.spec.unwrap();
     leader.kill();
     ready(&world, "two").await;

@@ -324,6 +324,21 @@ async fn what_the_controller_refuses_is_taken_back() {
     assert_eq!(status, StatusCode::CONFLICT, "{body}");
 }
 
+/// Also when whoever asked has hung up.
+#[tokio::test]
+async fn what_the_controller_refuses_later_is_taken_back_too() {
+    let world = World::new("rest-refused-later").await;
+    let server = Server::start(&world, &[]).await;
+    let secret = serde_json::from_value(json!({ "metadata": { "name": "taken-s3" } })).unwrap();
+    world.secrets().create(&kube::api::PostParams::default(), &secret).await.unwrap();
+    let ann = Person::email("ann@example.com");
+    let post = ann.post(&server, json!({ "app_id": "app", "name": "taken" }), None);
+    assert!(tokio::time::timeout(Duration::from_millis(500), post).await.is_err(), "there is no controller that could be done");
+    assert!(world.app_buckets().get_opt("taken").await.unwrap().is_some());
+    let _operator = world.operator(&world.minio(), &[]).await;
+    world.wait_gone("taken").await;
+}
+
 #[tokio::test]
 async fn bad_input_is_a_clear_4xx_and_makes_nothing() {
     let (world, _operator, server) = start("rest-bad", &[]).await;
