@@ -59,6 +59,7 @@ deny: .tools/cargo/bin/cargo-deny ## Licences, bans and sources of all dependenc
 .PHONY: crd
 crd: ## Generate the CRD
 	$(CARGO) run --quiet --locked --bin appbucket-operator -- crd >$(CRD)
+	cp $(CRD) charts/appbucket-operator/files/crd.yaml
 
 .PHONY: clean
 clean: ## Remove what was built, the tools too

@@ -1,6 +1,7 @@
 //! The operator's behaviour, on a real API server and a real MinIO. Runs beside `devcluster`: `make test`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
 
+mod chart;
 mod crash;
 mod crd;
 mod deletion;
