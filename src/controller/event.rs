@@ -38,9 +38,12 @@ pub fn events(object: &AppBucket, after: &AppBucketStatus, done: &[Step], provid
         (None, None) => {}
     }
     let action = if object.is_deleting() { "Delete" } else { "Provision" };
-    for (type_, action) in
-        [(condition::STALLED, action), (condition::RECONCILING, action), (condition::ENV_PUBLISHED, "Publish")]
-    {
+    for (type_, action) in [
+        (condition::STALLED, action),
+        (condition::PAUSED, action),
+        (condition::RECONCILING, action),
+        (condition::ENV_PUBLISHED, "Publish"),
+    ] {
         events.extend(transition(before, after, type_, action));
     }
     events
@@ -80,6 +83,7 @@ fn transition(before: &AppBucketStatus, after: &AppBucketStatus, type_: &str, ac
         // What every object goes through, or what its own spec says.
         reason::NOT_PROVISIONED | reason::PROVISIONING | reason::PUBLISHING | reason::DISABLED => None,
         reason::PUBLISHED => Some(normal("EnvPublished", action, now.message.clone())),
+        reason::PAUSED => Some(normal("Paused", action, now.message.clone())),
         reason::SUPERSEDED => Some(normal("EnvSuperseded", action, now.message.clone())),
         _ => Some(warning(&now.reason, action, now.message.clone())),
     }

@@ -46,6 +46,12 @@ pub enum Step {
 /// # Errors
 /// A [`Stop`], which the status then tells.
 pub fn plan(object: &AppBucket, seen: &Seen, provider: Kind, credentials: &Credentials) -> Result<Vec<Step>, Stop> {
+    if object.is_paused() {
+        return Err(Stop::refused(
+            reason::PAUSED,
+            format!("nothing is done while the annotation {} is \"paused\"", crate::crd::RECONCILE_ANNOTATION),
+        ));
+    }
     if object.is_deleting() {
         plan_deletion(object, seen, provider)
     } else {

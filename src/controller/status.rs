@@ -11,7 +11,7 @@ use super::{
 use crate::{
     crd::{
         AppBucket, AppBucketStatus, Binding, BucketStatus, Env, REQUESTED_AT_ANNOTATION, SecretRef,
-        condition::{BUCKET_PROVISIONED, CREDENTIALS_READY, ENV_PUBLISHED, READY, RECONCILING, STALLED},
+        condition::{BUCKET_PROVISIONED, CREDENTIALS_READY, ENV_PUBLISHED, PAUSED, READY, RECONCILING, STALLED},
         reason,
     },
     identity::Identity,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The order in which conditions stand.
-const ORDER: [&str; 6] = [READY, BUCKET_PROVISIONED, CREDENTIALS_READY, ENV_PUBLISHED, RECONCILING, STALLED];
+const ORDER: [&str; 7] = [READY, BUCKET_PROVISIONED, CREDENTIALS_READY, ENV_PUBLISHED, RECONCILING, STALLED, PAUSED];
 
 /// What a pass found out.
 pub struct Facts<'a> {
@@ -108,9 +108,10 @@ pub fn endpoint_text(endpoint: &Url) -> String {
 
 fn stopped(conditions: &mut Conditions<'_>, object: &AppBucket, stop: &Stop) {
     let (why, message) = match stop {
-        Stop::Refused { reason, message } => {
-            conditions.set(STALLED, "True", reason, message);
-            (*reason, message)
+        Stop::Refused { reason: why, message } => {
+            let type_ = if *why == reason::PAUSED { PAUSED } else { STALLED };
+            conditions.set(type_, "True", why, message);
+            (*why, message)
         }
         Stop::Retry { reason, message, .. } => {
             conditions.set(RECONCILING, "True", reason, message);
@@ -123,7 +124,7 @@ fn stopped(conditions: &mut Conditions<'_>, object: &AppBucket, stop: &Stop) {
     conditions.lose_or_keep(lost, READY, why, message);
     conditions.lose_or_keep(lost_bucket, BUCKET_PROVISIONED, why, message);
     conditions.lose_or_keep(lost, CREDENTIALS_READY, why, message);
-    if object.is_deleting() {
+    if object.is_deleting() && why != reason::PAUSED {
         conditions.set(READY, "False", reason::DELETING, message);
     }
 }

@@ -22,6 +22,8 @@ pub const APP_IDS_ANNOTATION: &str = "storage.openfactory.tech/app-ids";
 pub const APPBUCKET_LABEL: &str = "storage.openfactory.tech/appbucket";
 /// Who asked for the bucket at the front doors; written by them, never taken from a request.
 pub const OWNER_ANNOTATION: &str = "storage.openfactory.tech/owner";
+/// With the value `paused`: nothing is done for the object until that is gone.
+pub const RECONCILE_ANNOTATION: &str = "storage.openfactory.tech/reconcile";
 /// Asks for a reconcile now; the value is an opaque token (Flux's convention, `fluxcd.io/docs`).
 pub const REQUESTED_AT_ANNOTATION: &str = "reconcile.fluxcd.io/requestedAt";
 
@@ -148,6 +150,12 @@ impl AppBucket {
     #[must_use]
     pub fn bucket_status(&self) -> Option<BucketStatus> {
         self.status.as_ref()?.status
+    }
+
+    /// Whether somebody has paused it.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.annotation(RECONCILE_ANNOTATION) == Some("paused")
     }
 
     /// Who asked for it at the front doors; nobody, if it was declared to the API server.

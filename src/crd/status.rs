@@ -55,7 +55,7 @@ pub struct AppBucketStatus {
     /// The last value of the annotation reconcile.fluxcd.io/requestedAt that was acted on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// Ready, BucketProvisioned, CredentialsReady and EnvPublished; Reconciling and Stalled only while they are true.
+    /// Ready, BucketProvisioned, CredentialsReady and EnvPublished; Reconciling, Stalled and Paused only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -130,6 +130,8 @@ pub mod condition {
     pub const ENV_PUBLISHED: &str = "EnvPublished";
     /// Work is under way or is being retried (kstatus; only there when true).
     pub const RECONCILING: &str = "Reconciling";
+    /// Somebody has paused it (only there when true).
+    pub const PAUSED: &str = "Paused";
     /// Nothing goes on until something changes (kstatus; only there when true).
     pub const STALLED: &str = "Stalled";
 }
@@ -142,6 +144,8 @@ pub mod reason {
     pub const STUB: &str = "Stub";
     /// Provisioning has begun.
     pub const PROVISIONING: &str = "Provisioning";
+    /// Somebody has paused it.
+    pub const PAUSED: &str = "Paused";
     /// Cleaning up before the object goes.
     pub const DELETING: &str = "Deleting";
     /// A Secret of that name is there and not the operator's.

@@ -8,6 +8,7 @@ mod deletion;
 mod drift;
 mod environment;
 mod fifty;
+mod gitops;
 mod health;
 mod leader;
 mod mcp;

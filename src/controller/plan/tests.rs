@@ -186,3 +186,13 @@ fn an_object_that_was_never_adopted_just_goes() {
     let object = deleting(app_bucket("demo"), DeletionPolicy::Delete);
     assert_eq!(steps(&object, &seen(&object, SecretState::Missing, NOTHING)), []);
 }
+
+#[test]
+fn a_paused_object_is_left_alone_whatever_is_asked_of_it() {
+    let mut new = app_bucket("demo");
+    new.annotations_mut().insert(crate::crd::RECONCILE_ANNOTATION.to_owned(), "paused".to_owned());
+    let leaving = deleting(provisioned(new.clone()), DeletionPolicy::Delete);
+    for object in [new, leaving] {
+        assert_eq!(refusal(&object, &seen(&object, SecretState::Missing, NOTHING), Kind::Minio), reason::PAUSED);
+    }
+}
