@@ -61,6 +61,12 @@ fn digest(purpose: &str, uid: &str) -> [u8; 32] {
     Sha256::new().chain_update(purpose).chain_update([0]).chain_update(uid).finalize().into()
 }
 
+/// Whether it is an RFC 1123 label, as Kubernetes wants most names.
+pub(crate) fn is_label(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len()) && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
 /// Lowercase letters, digits and single hyphens, none at the ends, at most 56 characters, not empty. So a name made of it
 /// starts with none of S3's reserved prefixes but `sthree-`, which is kept apart by a letter.
 pub(crate) fn clean(slug: &str) -> String {

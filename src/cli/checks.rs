@@ -5,6 +5,8 @@ use std::{path::Path, time::Duration};
 use jiff::SignedDuration;
 use url::{Host, Url};
 
+use crate::identity::is_label;
+
 /// A duration such as `90s` or `1h 30m`, longer than nothing and at most a week.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a duration between 1ms and 7 days, such as 90s, 5m or 1h".to_owned();
@@ -80,8 +82,7 @@ pub(super) fn path_template(text: &str) -> Result<String, String> {
 
 /// A name that stands in a URL, a label or the name of a namespace (RFC 1123 label).
 pub(super) fn label(text: &str) -> Result<String, String> {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if text.is_empty() || text.len() > 63 || !text.chars().all(inner) || text.starts_with('-') || text.ends_with('-') {
+    if !is_label(text) {
         return Err("write lowercase letters, digits and -, at most 63, with a letter or digit at both ends".to_owned());
     }
     Ok(text.to_owned())

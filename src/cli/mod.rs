@@ -164,7 +164,7 @@ async fn serve(args: ServeArgs) -> Result<(), Exit> {
     let listener = listen("--listen", args.listen).await?;
     let service = Service::new(client.clone(), settings);
     let mcp = crate::mcp::router(service.clone(), &args.mcp_allowed_hosts, &args.mcp_allowed_origins);
-    let router = rest::router(service, args.authenticator(client), Some(mcp), wait + ANSWER_MARGIN);
+    let router = rest::router(service, args.authenticator(client), mcp, wait + ANSWER_MARGIN);
     until_shutdown(rest::serve(listener, router, shutdown.clone()), shutdown).await;
     Ok(())
 }

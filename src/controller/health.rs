@@ -17,7 +17,7 @@ pub fn router(ctx: Arc<Context>) -> Router {
 }
 
 async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
-    if ctx.is_synced() {
+    if ctx.apps.is_synced() {
         (StatusCode::OK, "ok")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the watches were not read through yet: is the CRD installed, may they be read?")
@@ -26,5 +26,8 @@ async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
 
 async fn metrics(State(ctx): State<Arc<Context>>) -> impl IntoResponse {
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    ctx.encode_metrics().map(|text| (kind, text)).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+    ctx.metrics
+        .encode(&ctx.apps.counts(), ctx.leadership.holds())
+        .map(|text| (kind, text))
+        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }

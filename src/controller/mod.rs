@@ -122,20 +122,6 @@ impl Context {
         }
     }
 
-    /// Whether all watches were read through once: before that, nothing is done.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        self.apps.is_synced()
-    }
-
-    /// What is counted, in the text format of OpenMetrics.
-    ///
-    /// # Errors
-    /// Where it can't be written.
-    pub fn encode_metrics(&self) -> Result<String, std::fmt::Error> {
-        self.metrics.encode(&self.apps.counts(), self.leadership.holds())
-    }
-
     /// Logs an Event and publishes it. That it can't be published (the namespace may be going) stops nothing.
     async fn announce(&self, object: &AppBucket, event: &Event) {
         let note = event.note.as_deref().unwrap_or_default();

@@ -145,9 +145,11 @@ enum Ownership {
 
 /// Ours is what has a controller reference to this very object, and is not on its way out.
 fn ownership(metadata: &ObjectMeta, object: &AppBucket) -> Ownership {
+    if object.controls(metadata) {
+        return Ownership::Ours;
+    }
     let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     match controller {
-        Some(owner) if Some(&owner.uid) == object.metadata.uid.as_ref() => Ownership::Ours,
         Some(owner)
             if owner.kind == AppBucket::kind(&())
                 && owner.api_version == AppBucket::api_version(&())

@@ -172,17 +172,17 @@ fn refuse_foreign_app(object: &AppBucket, seen: &Seen) -> Result<(), Stop> {
             ),
         ));
     }
-    if seen.holder.namespace == namespace && !seen.holder.admits(object) {
-        return Err(Stop::refused(
-            reason::APP_OWNED_BY_ANOTHER_PRINCIPAL,
-            format!("app {app_id} belongs to somebody else, who had a bucket of it first; use another app id"),
-        ));
-    }
-    if !seen.holder.admits(object) {
+    if seen.holder.namespace != namespace {
         // The other namespace is not named: its existence is none of this tenant's business.
         return Err(Stop::refused(
             reason::APP_OWNED_BY_ANOTHER_NAMESPACE,
             format!("app {app_id} belongs to another namespace, which had a bucket of it first; use another app id"),
+        ));
+    }
+    if !seen.holder.admits(object) {
+        return Err(Stop::refused(
+            reason::APP_OWNED_BY_ANOTHER_PRINCIPAL,
+            format!("app {app_id} belongs to somebody else, who had a bucket of it first; use another app id"),
         ));
     }
     Ok(())

@@ -66,7 +66,7 @@ async fn pass(ctx: &Context, mut object: AppBucket) -> Result<(Action, Outcome),
     let before = object.clone();
     // The lock of the app is held until the status is written that tells who is published.
     let (environment, _lock) = match outcome {
-        Ok(()) => settle(ctx, &mut object, &seen, &credentials).await?,
+        Ok(()) => settle(ctx, &before, &mut object, &seen, &credentials).await?,
         Err(_) => (None, None),
     };
     let status = tell(ctx, &mut object, &seen, outcome.as_ref().copied(), environment.as_ref()).await?;
@@ -80,13 +80,13 @@ async fn pass(ctx: &Context, mut object: AppBucket) -> Result<(Action, Outcome),
 /// Brings the app's environment in line. Readiness does not wait for a slow producer: it is told meanwhile.
 async fn settle(
     ctx: &Context,
+    before: &AppBucket,
     object: &mut AppBucket,
     seen: &Seen,
     credentials: &Credentials,
 ) -> Result<(Option<Environment>, Option<OwnedMutexGuard<()>>), Error> {
     still_leading(ctx)?;
-    let unsettled = object.clone();
-    let mut settling = pin!(environment::settle(ctx, &unsettled, credentials));
+    let mut settling = pin!(environment::settle(ctx, before, credentials));
     let (environment, lock) = if let Ok(settled) = tokio::time::timeout(PRODUCER_PATIENCE, &mut settling).await {
         settled?
     } else {

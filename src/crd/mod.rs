@@ -3,6 +3,7 @@
 mod generate;
 mod status;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +133,13 @@ impl AppBucket {
     pub fn secret_name(&self) -> String {
         let default = || format!("{}-s3", self.metadata.name.as_deref().unwrap_or_default());
         self.spec.secret_name.clone().unwrap_or_else(default)
+    }
+
+    /// Whether something has a controller reference to this very object.
+    #[must_use]
+    pub fn controls(&self, metadata: &ObjectMeta) -> bool {
+        let mut owners = metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == self.metadata.uid.as_ref())
     }
 
     /// Whether the API server has been asked to delete it.

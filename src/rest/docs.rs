@@ -27,6 +27,9 @@ const PROBLEMS: [(&str, &str); 9] = [
     ("503", "It can't be served now"),
 ];
 
+/// Those of an operation that takes a body.
+const BODY_PROBLEMS: [(&str, &str); 2] = [("408", "The body did not come in"), ("415", "The body is not JSON")];
+
 /// Adds what is the same for every operation: problems and principals.
 pub(super) fn complete(api: &mut OpenApi) {
     let components = api.components.get_or_insert_default();
@@ -38,18 +41,12 @@ pub(super) fn complete(api: &mut OpenApi) {
     api.security = Some(schemes.iter().map(|(name, _)| SecurityRequirement::new::<_, _, String>(*name, [])).collect());
     components.security_schemes.extend(schemes.map(|(name, scheme)| (name.to_owned(), RefOr::T(scheme))));
     for operation in operations(api) {
-        for (status, description) in PROBLEMS {
+        let body = operation.request_body.as_ref().map_or(&[][..], |_| &BODY_PROBLEMS);
+        for (status, description) in PROBLEMS.iter().chain(body) {
             let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-            let response = ResponseBuilder::new().description(description).content("application/problem+json", content).build();
-            operation.responses.responses.entry(status.to_owned()).or_insert(RefOr::T(response));
-        }
-        if operation.request_body.is_some() {
-            for (status, description) in [("408", "The body did not come in"), ("415", "The body is not JSON")] {
-                let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-                let response =
-                    ResponseBuilder::new().description(description).content("application/problem+json", content).build();
-                operation.responses.responses.insert(status.to_owned(), RefOr::T(response));
-            }
+            let response =
+                ResponseBuilder::new().description(*description).content("application/problem+json", content).build();
+            operation.responses.responses.entry((*status).to_owned()).or_insert(RefOr::T(response));
         }
     }
 }

@@ -41,7 +41,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 struct Api;
 
 /// The routes, and with them `mcp` at `/mcp` under the same principals. `limit`: how long any answer may take.
-pub fn router(service: Service, authenticator: Authenticator, mcp: Option<Router>, limit: Duration) -> Router {
+pub fn router(service: Service, authenticator: Authenticator, mcp: Router, limit: Duration) -> Router {
     let authenticator = Arc::new(authenticator);
     let (routes, mut api) = OpenApiRouter::with_openapi(Api::openapi())
         .routes(routes!(list_buckets, add_bucket))
@@ -50,11 +50,10 @@ pub fn router(service: Service, authenticator: Authenticator, mcp: Option<Router
     docs::complete(&mut api);
     let document = Arc::new(api);
     let page: Arc<str> = docs::page(&document).into();
-    let mut guarded = routes.with_state(service.clone()).layer(DefaultBodyLimit::max(BODY_MAX));
-    if let Some(mcp) = mcp {
-        guarded = guarded.merge(mcp);
-    }
-    guarded
+    routes
+        .with_state(service.clone())
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .merge(mcp)
         .layer(middleware::from_fn_with_state(authenticator, principal::authenticate))
         .route("/openapi.json", get(move || async move { Json((*document).clone()) }))
         .route("/docs", get(move || async move { docs::response(&page) }))

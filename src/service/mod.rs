@@ -28,7 +28,7 @@ pub use self::{
 use crate::{
     crd::{AppBucket, AppBucketSpec, DEFAULT_REGION, DeletionPolicy, EnvPolicy, OWNER_ANNOTATION, condition, reason},
     credentials::{Credentials, secret_key_in},
-    identity::{bucket_id, clean},
+    identity::{bucket_id, clean, is_label},
 };
 
 /// Who asked for it, as a digest, to list by.
@@ -392,11 +392,7 @@ impl Service {
         let incomplete = || Error::Unavailable("the bucket's Secret is incomplete; delete it to have it made again".to_owned());
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.settings.namespace);
         let secret = secrets.get(&object.secret_name()).await?;
-        if !secret
-            .owner_references()
-            .iter()
-            .any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref() && owner.controller == Some(true))
-        {
+        if !object.controls(&secret.metadata) {
             return Err(incomplete());
         }
         let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
@@ -440,21 +436,12 @@ fn same_request(found: AppBucket, wanted: &AppBucket) -> Result<AppBucket, Error
 /// What goes into a query to the API server must be checked before. The rest it checks itself, with the rules of the CRD.
 fn check(request: &AddBucket) -> Result<(), Error> {
     check_app_id(&request.app_id)?;
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    match &request.name {
-        Some(name)
-            if name.is_empty()
-                || name.len() > 63
-                || !name.chars().all(inner)
-                || name.starts_with('-')
-                || name.ends_with('-') =>
-        {
-            Err(Error::Invalid(
-                "name must be 1 to 63 lowercase letters, digits and -, with a letter or a digit at both ends".to_owned(),
-            ))
-        }
-        _ => Ok(()),
+    if request.name.as_deref().is_none_or(is_label) {
+        return Ok(());
     }
+    Err(Error::Invalid(
+        "name must be 1 to 63 lowercase letters, digits and -, with a letter or a digit at both ends".to_owned(),
+    ))
 }
 
 fn check_app_id(app_id: &str) -> Result<(), Error> {

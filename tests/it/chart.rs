@@ -7,7 +7,7 @@ use devcluster::{Cluster, Env, Process};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{eventually, run};
+use crate::support::{eventually, kubectl, run, write_kubeconfig};
 
 const CHART: &str = "charts/appbucket-operator";
 const SYSTEM: &str = "appbucket-system";
@@ -16,12 +16,6 @@ async fn helm(env: &Env, args: &[&str]) -> Result<String, String> {
     let mut command = Command::new(env.bin.join("helm"));
     command.args(args).env("KUBECONFIG", &env.kubeconfig).env("HOME", &env.dir);
     run(command, "").await
-}
-
-async fn kubectl(env: &Env, args: &[&str], stdin: &str) -> Result<String, String> {
-    let mut command = Command::new(env.bin.join("kubectl"));
-    command.args(args).env("KUBECONFIG", &env.kubeconfig);
-    run(command, stdin).await
 }
 
 async fn get(env: &Env, args: &[&str]) -> Value {
@@ -41,7 +35,7 @@ impl Pod {
     async fn start(env: &Env, deployment: &str, component: &str) -> Self {
         let spec = get(env, &["-n", SYSTEM, "deployment", deployment]).await["spec"]["template"]["spec"].clone();
         let container = &spec["containers"][0];
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = devcluster::free_port().unwrap();
         let address = format!("127.0.0.1:{port}");
         let args = container["args"].as_array().unwrap().iter().map(|arg| {
             let arg = arg.as_str().unwrap();
@@ -51,10 +45,8 @@ impl Pod {
         });
         let account = spec["serviceAccountName"].as_str().unwrap();
         let token = kubectl(env, &["-n", SYSTEM, "create", "token", account], "").await.unwrap();
-        let mut config: Value = serde_json::from_slice(&std::fs::read(&env.kubeconfig).unwrap()).unwrap();
-        config["users"][0]["user"] = json!({ "token": token.trim() });
         let kubeconfig = env.dir.join(format!("{component}.kubeconfig"));
-        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        write_kubeconfig(env, SYSTEM, &token, &kubeconfig);
         let mut variables = vec![("KUBECONFIG", kubeconfig.display().to_string())];
         for variable in container["env"].as_array().into_iter().flatten() {
             let from = &variable["valueFrom"]["secretKeyRef"];

@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use crate::{
     rest::{assert_same_shape, seed},
-    support::{Operator, Person, Provider, Server, TestProducer, World, kubeconfig, run},
+    support::{Operator, Person, Provider, Server, TestProducer, World, kubeconfig, run, serve},
 };
 
 const EMAIL: &str = "user@example.com";
@@ -150,11 +150,7 @@ async fn introduced(server: &Server) -> String {
         let bytes: Bytes = answer.bytes().await.unwrap();
         response.body(Body::from(bytes)).unwrap()
     }
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let app = Router::new().fallback(forward).with_state(server.url.clone());
-    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    format!("http://{address}/mcp")
+    format!("{}/mcp", serve(Router::new().fallback(forward).with_state(server.url.clone())).await)
 }
 
 /// The scenarios that need no tools but the protocol's own.

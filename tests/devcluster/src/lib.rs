@@ -65,7 +65,10 @@ impl Cluster {
 }
 
 /// A port of the loopback interface that nobody listens on.
-fn free_port() -> anyhow::Result<u16> {
+///
+/// # Errors
+/// Where there is none.
+pub fn free_port() -> anyhow::Result<u16> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port")?;
     Ok(listener.local_addr()?.port())
 }

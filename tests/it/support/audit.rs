@@ -9,7 +9,7 @@ use axum::{Json, Router, extract::State, routing::post};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Mc, World, eventually, world::ACCOUNT};
+use super::{Mc, World, eventually, serve, world::ACCOUNT};
 
 /// What one world's operator wrote to the API server. The log is written before the answer is sent.
 pub struct ApiAudit {
@@ -64,9 +64,7 @@ impl MinioAudit {
                 }),
             )
             .with_state(records.clone());
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let url = serve(app).await;
         Self { url, records }
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use devcluster::{MinioAccess, Process};
+use devcluster::{Env, MinioAccess, Process};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{World, eventually, world::ACCOUNT};
@@ -109,9 +109,14 @@ pub async fn kubeconfig(world: &World, account: &str) -> PathBuf {
     }
     let token = world.kubectl(&["create", "token", account], "").await.unwrap();
     world.keep_secret(token.trim());
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&world.env.kubeconfig).unwrap()).unwrap();
-    config["contexts"][0]["context"]["namespace"] = world.namespace.clone().into();
-    config["users"][0]["user"] = serde_json::json!({ "token": token.trim() });
-    std::fs::write(&path, config.to_string()).unwrap();
+    write_kubeconfig(&world.env, &world.namespace, &token, &path);
     path
+}
+
+/// The administrator's kubeconfig with that token and that namespace in place of the administrator's.
+pub fn write_kubeconfig(env: &Env, namespace: &str, token: &str, path: &Path) {
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&env.kubeconfig).unwrap()).unwrap();
+    config["contexts"][0]["context"]["namespace"] = namespace.into();
+    config["users"][0]["user"] = serde_json::json!({ "token": token.trim() });
+    std::fs::write(path, config.to_string()).unwrap();
 }

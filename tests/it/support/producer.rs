@@ -17,7 +17,7 @@ use axum::{
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{DEADLINE, World, eventually};
+use super::{DEADLINE, World, eventually, serve};
 
 /// What to answer to one request, in place of doing it.
 #[derive(Clone)]
@@ -63,9 +63,7 @@ impl TestProducer {
         let state = Shared::default();
         state.lock().unwrap().token.clone_from(&token);
         let app = Router::new().route("/base/api/apps/{app_id}/env/producers/storage", any(handle)).with_state(state.clone());
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let url = format!("http://{}/base", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let url = format!("{}/base", serve(app).await);
         let token_file = world.dir.join("producer-token");
         let producer = Self { url, token, token_file, state };
         producer.set_token(true);

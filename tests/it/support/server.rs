@@ -24,7 +24,7 @@ impl Server {
             world.create_account(ACCOUNT, &["appbucket-serve"], &["appbucket-serve-reviews"]).await;
         }
         let kubeconfig = kubeconfig(world, ACCOUNT).await;
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = devcluster::free_port().unwrap();
         let listen = format!("127.0.0.1:{port}");
         let log = world.dir.join(format!("operator-serve-{port}.log"));
         let mut all = vec!["serve", "--listen", &listen];

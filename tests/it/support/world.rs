@@ -226,7 +226,8 @@ async fn install(env: &Env) {
     kubectl(env, &["wait", "--for=condition=Established", crd, "--timeout=60s"], "").await.unwrap();
 }
 
-async fn kubectl(env: &Env, args: &[&str], stdin: &str) -> Result<String, String> {
+/// `kubectl` as the administrator. Gives back what it printed, or else what it complained about.
+pub async fn kubectl(env: &Env, args: &[&str], stdin: &str) -> Result<String, String> {
     let mut command = Command::new(env.bin.join("kubectl"));
     command.args(args).env("KUBECONFIG", &env.kubeconfig).current_dir(env!("CARGO_MANIFEST_DIR"));
     run(command, stdin).await
